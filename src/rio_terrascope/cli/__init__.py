@@ -1,0 +1,1 @@
+"""The command ``tsread``, also ``rio terrascope``: one file a family of commands."""

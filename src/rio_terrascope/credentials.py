@@ -1,0 +1,117 @@
+"""Where a username and a password come from."""
+
+import netrc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rio_terrascope.errors import CredentialsNotFoundError
+from rio_terrascope.settings import Settings
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A username and password, and where they were found."""
+
+    username: str
+    password: str = field(repr=False)
+    source: str = "arguments"
+
+
+def find_credentials(
+    settings: Settings,
+    username: str | None = None,
+    password: str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Credentials:
+    """Find the username and password for the token endpoint.
+
+    Looked at in this order: the arguments, TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD,
+    ``~/.netrc`` (or the file that NETRC names) for the token endpoint's host. A username given
+    alone narrows the rest to what belongs to that user.
+
+    Parameters
+    ----------
+    settings : Settings
+    username, password : str, optional
+    environ : mapping, optional
+        The environment to read instead of ``os.environ``.
+
+    Returns
+    -------
+    Credentials
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        If no place has both; lists the places and what was amiss at each.
+    """
+    environ = os.environ if environ is None else environ
+    looked_at: list[str] = []
+    for look in (_in_arguments, _in_environ, _in_netrc):
+        found = look(settings, username, password, environ)
+        if isinstance(found, Credentials):
+            return found
+        looked_at.append(found)
+    host = settings.token_host
+    wanted = f"password for user {username}" if username else "username and password"
+    raise CredentialsNotFoundError(
+        f"no {wanted} found for {host}. Looked at: {'; '.join(looked_at)}. "
+        "Next: set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, or add to ~/.netrc the line "
+        f"'machine {host} login USERNAME password PASSWORD' (then: chmod 600 ~/.netrc). "
+        "An account is free: https://terrascope.be"
+    )
+
+
+# Each place answers with the credentials, or with a phrase that says what it lacks.
+
+
+def _in_arguments(
+    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+) -> Credentials | str:
+    if username and password:
+        return Credentials(username, password, "arguments")
+    given = "username alone" if username else "password alone" if password else "none"
+    return f"arguments ({given})"
+
+
+def _in_environ(
+    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+) -> Credentials | str:
+    found = {name: environ.get(f"TERRASCOPE_{name}") for name in ("USERNAME", "PASSWORD")}
+    user = found["USERNAME"] or username
+    if user and found["PASSWORD"] and username in (None, "", user):
+        return Credentials(user, found["PASSWORD"], "TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD")
+    if found["USERNAME"] and username not in (None, "", user):
+        return "TERRASCOPE_USERNAME (set, to another user)"
+    return ", ".join(f"TERRASCOPE_{name} ({'set' if value else 'not set'})" for name, value in found.items())
+
+
+def _in_netrc(
+    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+) -> Credentials | str:
+    try:
+        path = Path(environ.get("NETRC") or Path.home() / ".netrc")
+    except RuntimeError:  # no HOME, and no entry in the user database either
+        return "~/.netrc (there is no home directory)"
+    try:
+        # An entry for this host only: netrc's "default" entry would offer some other
+        # service's password to the login service.
+        entry = netrc.netrc(str(path)).hosts.get(settings.token_host)
+    except netrc.NetrcParseError as error:
+        # the parser's own message may quote a password: name the line alone
+        return f"{path} (line {error.lineno} cannot be understood)"
+    except UnicodeDecodeError:
+        return f"{path} (it is not text)"
+    except OSError as error:
+        return f"{path} ({(error.strerror or 'cannot be read').lower()})"
+    if entry is None:
+        return f"{path} (no entry for {settings.token_host})"
+    login, _account, secret = entry
+    if not login or not secret:
+        return f"{path} (the entry for {settings.token_host} lacks a login or a password)"
+    if username not in (None, "", login):
+        return f"{path} (its entry is for another user)"
+    return Credentials(login, secret, str(path))

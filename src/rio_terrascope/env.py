@@ -1,0 +1,439 @@
+"""`terrascope_env`: the block inside which rasterio reads Terrascope's protected files."""
+
+import atexit
+import contextlib
+import os
+import re
+import threading
+import warnings
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import rasterio
+import rasterio.env
+import requests
+from rasterio.errors import EnvError, RasterioIOError
+from rasterio.session import Session
+
+from rio_terrascope import gdal
+from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
+from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
+from rio_terrascope.oidc import Token
+from rio_terrascope.settings import Settings
+from rio_terrascope.tokens import TokenSource
+
+
+def terrascope_env(
+    username: str | None = None,
+    password: str | None = None,
+    *,
+    settings: Settings | None = None,
+    tokens: TokenSource | None = None,
+    scope: Scope = "origins",
+    **gdal_options: Any,
+) -> "TerrascopeEnv":
+    """Give rasterio access to Terrascope's protected files for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    username, password : str, optional
+        Looked for in TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then in ``~/.netrc``, where
+        not given.
+    settings : Settings, optional
+        Where to log in, and where the token may go; read from the environment where not given.
+    tokens : TokenSource, optional
+        A login to use instead of a username and password.
+    scope : {"origins", "env"}
+        "origins": the token goes to the settings' origins only, in every thread, and datasets
+        that stay open keep reading however often it is renewed. "env": the token is an option
+        (GDAL_HTTP_HEADERS) of a plain `rasterio.Env`; it goes to every host that GDAL contacts
+        in the block, and a dataset keeps the one it was opened with.
+    **gdal_options
+        Options for `rasterio.Env`; they win over the read options that are chosen here.
+
+    Returns
+    -------
+    TerrascopeEnv
+        A context manager. Entering logs in, or joins the login of the same account that is
+        active in the process.
+
+    Raises
+    ------
+    SettingsError
+        If a setting, the scope, or an option cannot be used; on entering also if there is no
+        private folder to keep the token in.
+
+    See Also
+    --------
+    TerrascopeEnv : what entering raises.
+
+    Examples
+    --------
+    >>> with terrascope_env():  # doctest: +SKIP
+    ...     with rasterio.open(url) as src:
+    ...         pixels = src.read(1, window=window)
+    """
+    return TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
+
+
+class TerrascopeEnv(rasterio.Env):
+    """A `rasterio.Env` with access to Terrascope; made by `terrascope_env`, which tells its parameters.
+
+    It may be entered any number of times, from any thread, and nested.
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        On entering: no username and password were found.
+    InvalidCredentialsError
+        On entering: they were refused. They are sent once.
+    TokenEndpointError
+        On entering: the login service cannot be reached, or does not answer with a token.
+    AccountConflictError
+        On entering: another account is reading from one of the origins in this process.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tokens: TokenSource | None = None,
+        scope: Scope = "origins",
+        **gdal_options: Any,
+    ) -> None:
+        if scope not in ("origins", "env"):
+            raise SettingsError(f"scope is {scope!r}; it can be 'origins' or 'env'.")
+        reason = gdal.why_not_scoped()
+        if scope == "origins" and reason is not None:
+            warnings.warn(
+                f"{reason}, so the token cannot be confined to Terrascope: inside this block every host "
+                "that GDAL contacts receives it (scope='env'). Next: install rasterio >= 1.4 from PyPI.",
+                TerrascopeWarning,
+                stacklevel=3,
+            )
+            scope = "env"
+        self._given = {key.upper(): gdal.as_text(value) for key, value in gdal_options.items()}
+        if scope == "origins":
+            refuse_s3_redirect(self._given)
+        super().__init__(**gdal_options)
+        self._username, self._password, self._tokens = username, password, tokens
+        self._env_arguments = gdal_options
+        self.settings = settings or (tokens.settings if tokens else Settings.from_environ())
+        self.scope: Scope = scope
+        self._stays: list[Stay] = []  # one for each time it was entered and not left yet
+        self._here = threading.local()  # the plain Envs entered in each thread
+
+    def __repr__(self) -> str:
+        state = "entered" if self._stays else "not entered"
+        return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
+
+    def __enter__(self) -> "TerrascopeEnv":
+        stay = logins.enter(
+            self.settings,
+            self.scope,
+            self._given,
+            username=self._username,
+            password=self._password,
+            tokens=self._tokens,
+        )
+        try:
+            # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
+            # options on itself, so the same one cannot be entered twice.
+            plain = rasterio.Env(**self._plain_options(stay))
+            plain.__enter__()
+        except BaseException:
+            logins.leave(stay)
+            raise
+        self._stays.append(stay)
+        self._plain_envs().append(plain)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        stay = self._stays.pop()
+        try:
+            if self._plain_envs():  # empty where another thread than the one that entered leaves
+                plain = self._plain_envs().pop()
+                # an Env that was entered earlier may have been left first, and took GDAL's with it
+                with contextlib.suppress(EnvError):
+                    plain.__exit__(exc_type, exc_val, exc_tb)
+        finally:
+            logins.leave(stay)
+
+    @property
+    def tokens(self) -> TokenSource:
+        """The source of tokens of the login in use.
+
+        Raises
+        ------
+        TerrascopeError
+            If the env is not entered.
+        """
+        try:
+            return self._stays[-1].login.tokens
+        except IndexError:
+            raise TerrascopeError("not logged in: use the env in a 'with' statement first.") from None
+
+    @property
+    def token(self) -> Token:
+        """The current token, a valid one.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            If it has expired and cannot be renewed.
+        """
+        return self.tokens.get()
+
+    def refresh(self) -> Token:
+        """Get a new token now, and let GDAL forget the answers that the old one got.
+
+        With scope="env" what is opened next in this thread uses it.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            If none can be had.
+        """
+        return self._refresh(None)
+
+    def _refresh(self, stale: Token | None) -> Token:
+        token = self.tokens.refresh(stale)
+        if self.scope == "env" and self._plain_envs():
+            rasterio.env.setenv(**self._header_option(token))
+        if gdal.why_not_scoped() is None:
+            for prefix in vsi_prefixes(self.settings):
+                gdal.forget(prefix)
+        return token
+
+    def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
+        """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
+
+        Where a URL of the origins answers 401, or with a login page, the token is renewed, GDAL's
+        memory of the failure cleared, and the URL opened once more.
+
+        Parameters
+        ----------
+        fp, *args, **kwargs
+            As for `rasterio.open`.
+
+        Returns
+        -------
+        rasterio.DatasetReader or other dataset object
+
+        Raises
+        ------
+        AccessDeniedError
+            If the URL is refused all the same, or answers 403.
+        InvalidCredentialsError, TokenEndpointError
+            If there is no valid token and none can be had.
+        rasterio.errors.RasterioIOError
+            For anything else: 404, a server in trouble, a file that is no raster.
+        """
+        if not (isinstance(fp, str) and self.settings.covers(fp)):
+            return rasterio.open(fp, *args, **kwargs)
+        token = self.tokens.get()
+        first = self._try_open(fp, token, *args, **kwargs)
+        if not isinstance(first, _Refusal):
+            return first
+        if first.lapsed:
+            second = self._try_open(fp, self._refresh(token), *args, **kwargs)
+            if not isinstance(second, _Refusal):
+                return second
+            first = second
+        raise AccessDeniedError(
+            f"{fp} was refused: {first.reason}, although the login is valid. Next: open it in a browser "
+            "where you are logged in to Terrascope, and accept its licence or ask for access there; "
+            "after that, env.refresh() and try again."
+        )
+
+    def _try_open(self, url: str, token: Token, *args: Any, **kwargs: Any) -> Any:
+        """Open a URL; a refusal is returned, other trouble raised."""
+        option = self._header_option(token) if self.scope == "env" else {}
+        try:
+            with rasterio.Env(**option) if option else contextlib.nullcontext():
+                return rasterio.open(url, *args, **kwargs)
+        except RasterioIOError as error:
+            refusal = _refusal(error, url, token)
+            if refusal is None:
+                raise
+        if gdal.why_not_scoped() is None:
+            gdal.forget(url)  # or the next open would fail from memory
+        return refusal
+
+    def _plain_envs(self) -> list[rasterio.Env]:
+        envs: list[rasterio.Env] = self._here.__dict__.setdefault("envs", [])
+        return envs
+
+    def _plain_options(self, stay: "Stay") -> dict[str, Any]:
+        """Return what the plain Env of one entry is made with."""
+        if self.scope == "origins":
+            # an option that is set for the process must not be one of the Env's as well:
+            # an inner Env, when left, would clear it
+            return {k: v for k, v in self._env_arguments.items() if k.upper() not in gdal.PROCESS_OPTIONS}
+        options = {
+            key: value
+            for key, value in (gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS).items()
+            if not _is_configured(key)
+        }
+        return options | self._env_arguments | self._header_option(stay.login.tokens.get())
+
+    def _header_option(self, token: Token) -> dict[str, str]:
+        """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
+        own = gdal.without_authorization(self._given.get(gdal.HEADERS, ""))
+        return {gdal.HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
+
+
+class TerrascopeSession(Session):
+    """A login as rasterio's session, for ``rasterio.Env(session=TerrascopeSession())``.
+
+    The plain way, as ``scope="env"`` is: every host that GDAL contacts inside that Env receives
+    the token, and a dataset keeps the one it was opened with. `terrascope_env` does better.
+
+    Parameters
+    ----------
+    username, password, settings, tokens
+        As for `terrascope_env`.
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        If no username and password are found.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tokens: TokenSource | None = None,
+    ) -> None:
+        self._tokens = tokens or TokenSource(username, password, settings=settings)
+
+    def __repr__(self) -> str:
+        return f"<TerrascopeSession, {self._tokens!r}>"
+
+    @classmethod
+    def hascreds(cls, config: dict[str, Any]) -> bool:
+        """Tell whether GDAL options hold an Authorization header already."""
+        headers = str(config.get(gdal.HEADERS, ""))
+        return headers != gdal.without_authorization(headers)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The same as `get_credential_options`, under the name that rasterio's sessions have for it."""
+        return self.get_credential_options()
+
+    def get_credential_options(self) -> dict[str, str]:
+        """Return GDAL_HTTP_HEADERS with a token that is valid now, renewed if it is near its end.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            If there is none.
+        """
+        return {gdal.HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}
+
+
+def login(
+    username: str | None = None,
+    password: str | None = None,
+    *,
+    settings: Settings | None = None,
+    tokens: TokenSource | None = None,
+    scope: Scope = "origins",
+    **gdal_options: Any,
+) -> TerrascopeEnv:
+    """Enter a `terrascope_env` now and stay in it until `logout`, or the end of the process: for notebooks.
+
+    To call it again for the same account keeps the login and all open datasets.
+
+    Parameters
+    ----------
+    username, password, settings, tokens, scope, **gdal_options
+        As for `terrascope_env`.
+
+    Returns
+    -------
+    TerrascopeEnv
+        Entered; its ``open`` and ``refresh`` are at hand.
+
+    Raises
+    ------
+    SettingsError, CredentialsNotFoundError, InvalidCredentialsError, TokenEndpointError, AccountConflictError
+        As entering a `TerrascopeEnv` does.
+    """
+    env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
+    env.__enter__()
+    if not _until_logout:
+        atexit.register(logout)
+    _until_logout.append(env)
+    return env
+
+
+def logout() -> None:
+    """Leave what `login` entered; nothing of it stays. Does nothing where there is no login."""
+    while _until_logout:
+        _until_logout.pop().__exit__()
+    atexit.unregister(logout)
+
+
+_until_logout: list[TerrascopeEnv] = []
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """How the server refused a URL."""
+
+    reason: str
+    lapsed: bool  # a new token may help
+
+
+def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
+    """Tell from an error of `rasterio.open` whether the server refused the user, and how."""
+    # to the letter: GDAL's text holds the URL too, and a port may be 40123
+    status = re.search(r"response code: (\d+)", str(error))
+    if status and status[1] == "401":
+        return _Refusal("it answered 401 (Unauthorized)", lapsed=True)
+    if status and status[1] == "403":
+        return _Refusal("it answered 403 (Forbidden)", lapsed=False)
+    if "not recognized as being in a supported file format" in str(error) and _is_login_page(url, token):
+        return _Refusal("it answered with a login page", lapsed=True)
+    return None
+
+
+def _is_login_page(url: str, token: Token) -> bool:
+    """Ask a URL for its first bytes: HTML, or a redirect to elsewhere, is no raster but a login page."""
+
+    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token.access_token}"
+        return request
+
+    try:
+        with (
+            requests.Session() as session,
+            session.get(
+                url.removeprefix("/vsicurl/"),
+                headers={"Range": "bytes=0-255"},
+                auth=bearer,
+                allow_redirects=False,
+                stream=True,
+                timeout=(10, 30),
+            ) as response,
+        ):
+            return response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html")
+    except requests.RequestException:
+        return False
+
+
+def _is_configured(key: str) -> bool:
+    """Tell whether an option is set already, by an enclosing Env or the environment."""
+    return key in os.environ or (rasterio.env.hasenv() and key in rasterio.env.getenv())

@@ -1,0 +1,299 @@
+"""The libgdal calls that rasterio does not wrap, and the options that this package sets with them.
+
+GDAL reads an option of an HTTP request from three places: path-specific options (`VSISetPathSpecificOption
+<https://gdal.org/en/stable/api/cpl.html>`_, process-wide, for paths with a given beginning), then the
+thread's, then the process's configuration. Path-specific ones are what confines a token to an origin.
+"""
+
+import contextlib
+import ctypes
+import functools
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import rasterio
+import rasterio._env
+
+from rio_terrascope.errors import SettingsError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+HEADER_FILE = "GDAL_HTTP_HEADER_FILE"
+HEADERS = "GDAL_HTTP_HEADERS"
+
+# Where a redirect leads to a signed S3 URL, GDAL goes on there by itself, and with the header
+# file's lines. This stops it. Not honoured per path, so it is set for the process.
+S3_REDIRECT = "CPL_VSIL_CURL_USE_S3_REDIRECT"
+
+# The options that make windowed reads fast and patient. GDAL honours these per path:
+PATH_OPTIONS = {
+    # no sidecar requests and no directory listing: 13 requests for open + one window become 3
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # rides out 429, 502, 503, 504 and resets: waits about 0.5 + 1 + 2 s before it gives up
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    # a connection that brings less than 100 bytes a second for half a minute is given up
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+}
+# ... and these for the whole process only (checked in tests/test_gdal.py):
+PROCESS_OPTIONS = {
+    # the headers of a tile with its overviews in one request instead of two
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    # GDAL's defaults today, named because the reads here count on them
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+}
+
+_OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
+
+
+@functools.cache
+def _libgdal() -> ctypes.CDLL:
+    """Return the libgdal that rasterio has loaded; its symbols are found through rasterio's own module."""
+    lib = ctypes.CDLL(rasterio._env.__file__)
+    text = ctypes.c_char_p
+    for name, result, *arguments in (
+        ("VSISetPathSpecificOption", None, text, text, text),
+        ("VSIGetPathSpecificOption", text, text, text, text),
+        ("VSICurlPartialClearCache", None, text),
+        ("VSICurlClearCache", None),
+        ("CPLSetConfigOption", None, text, text),
+        ("CPLGetConfigOption", text, text, text),
+        ("CPLGetGlobalConfigOption", text, text, text),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def why_not_scoped() -> str | None:
+    """Say why options cannot be set per path with this GDAL, or None where they can."""
+    version = rasterio.__gdal_version__
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        return f"GDAL {version} is older than {_OLDEST[0]}.{_OLDEST[1]}"
+    try:
+        _libgdal()
+    except (OSError, AttributeError):
+        return "rasterio's libgdal does not let its functions be called"
+    return None
+
+
+def get_config_option(key: str) -> str | None:
+    """Return a configuration option as GDAL sees it in this thread, environment variables included."""
+    return _decoded(_libgdal().CPLGetConfigOption(key.encode(), None))
+
+
+def get_path_option(prefix: str, key: str) -> str | None:
+    """Return the path-specific option for paths that begin with `prefix`."""
+    return _decoded(_libgdal().VSIGetPathSpecificOption(prefix.encode(), key.encode(), None))
+
+
+def forget(path: str) -> None:
+    """Drop what GDAL has cached of all files whose ``/vsicurl/...`` path begins with `path`.
+
+    Bytes, sizes, and that an open has failed: without this a 401 is answered again from memory.
+    """
+    _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
+
+
+def forget_all() -> None:
+    """Drop everything that GDAL has cached of HTTP, its open connections included."""
+    _libgdal().VSICurlClearCache()
+
+
+def vsi_path(url: str) -> str:
+    """Return the path that GDAL knows an ``http(s)://`` URL by."""
+    return url if url.startswith("/vsi") else f"/vsicurl/{url}"
+
+
+def without_authorization(headers: str) -> str:
+    """Return a GDAL_HTTP_HEADERS value, comma-separated, less its Authorization lines."""
+    lines = headers.split(",")
+    return ",".join(line for line in lines if not line.strip().lower().startswith("authorization:"))
+
+
+def as_text(value: object) -> str:
+    """Write an option's value as `rasterio.Env` does."""
+    return {True: "ON", False: "OFF"}[value] if isinstance(value, bool) else str(value)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+Option = tuple[str | None, str]  # (path prefix, or None for the whole process; key)
+
+
+class AppliedOptions:
+    """The options that are set in libgdal now, and what was there before, to be put back.
+
+    Set outside of rasterio on purpose: the options of a `rasterio.Env` vanish for moments in
+    other threads, each time that the main thread leaves an inner one, as `rasterio.open` does.
+    Not thread-safe; the caller holds a lock.
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[Option, str] = {}
+        self._before: dict[Option, str | None] = {}
+
+    def apply(self, wanted: Mapping[Option, str]) -> None:
+        """Set all of `wanted`, and put back what was set by an earlier call and is wanted no more."""
+        for option in [option for option in self._now if option not in wanted]:
+            _set(option, self._before.pop(option))
+            del self._now[option]
+        for option, value in wanted.items():
+            if option not in self._now:
+                self._before[option] = _get(option)
+            if self._now.get(option) != value:
+                _set(option, value)
+                self._now[option] = value
+
+    def theirs(self, key: str) -> str | None:
+        """Return a configuration option as it would be without what is applied here."""
+        if (None, key) in self._now:
+            return self._before[None, key]
+        return get_config_option(key)
+
+
+def _get(option: Option) -> str | None:
+    prefix, key = option
+    if prefix is not None:
+        return get_path_option(prefix, key)
+    # what was set for the process alone: an environment variable must not be put back as a setting
+    return _decoded(_libgdal().CPLGetGlobalConfigOption(key.encode(), None))
+
+
+def _set(option: Option, value: str | None) -> None:
+    prefix, key = option
+    encoded = None if value is None else value.encode()
+    if prefix is not None:
+        _libgdal().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
+    else:
+        _libgdal().CPLSetConfigOption(key.encode(), encoded)
+
+
+class HeaderFile:
+    """A file with the Authorization line, private to the user, that GDAL reads at every request.
+
+    It lies alone in a folder (0700) under XDG_RUNTIME_DIR, which is memory and private where
+    there is one, else under the temporary folder. The folder is locked for as long as its
+    process lives: a folder that nobody locks was left by a process that was killed, and the
+    next one sweeps it.
+
+    Raises
+    ------
+    SettingsError
+        If no place can be written to.
+    """
+
+    _PREFIX = "rio-terrascope-"
+
+    def __init__(self) -> None:
+        sweep()
+        self.folder, self._lock = _private_folder(self._PREFIX)
+        self.path = self.folder / "header"
+        self._cleanup = weakref.finalize(self, _remove, self.folder, self._lock, os.getpid())
+
+    def write(self, access_token: str) -> None:
+        """Replace the token, in one step: a request meets the old line or the new one.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, say; the old line stays.
+        """
+        beside = self.folder / "next"
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(f"Authorization: Bearer {access_token}\n")
+        beside.replace(self.path)
+
+    def close(self) -> None:
+        """Remove the file and its folder; in a forked child, leave the parent's alone."""
+        self._cleanup()
+
+    def disown(self) -> None:
+        """Let go of the parent's folder in a forked child, so that it is locked by the parent alone."""
+        self._cleanup.detach()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _folders_for_secrets() -> Iterable[Path]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        yield Path(runtime)
+    with contextlib.suppress(FileNotFoundError):  # no temporary folder is usable
+        yield Path(tempfile.gettempdir())
+
+
+def _private_folder(prefix: str) -> tuple[Path, int | None]:
+    """Make a folder (0700) and lock it."""
+    trouble = []
+    for parent in _folders_for_secrets():
+        for _ in range(10):  # a sweeper may take the new folder for an abandoned one, once in a blue moon
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            except OSError as error:
+                trouble.append(f"{parent} ({error.strerror})")
+                break
+            lock = _try_lock(folder)
+            if folder.is_dir() and (lock is not None or fcntl is None):
+                return folder, lock
+    raise SettingsError(
+        "no folder to keep the token in for GDAL: tried "
+        f"{', '.join(trouble) or 'none, as there is no temporary folder'}. "
+        "Next: make TMPDIR name a folder that can be written to."
+    )
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives; None if somebody else has."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(folder: Path, lock: int | None, owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        os.close(lock)
+
+
+def sweep() -> None:
+    """Remove the folders of header files that killed processes have left behind."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return
+    for parent in _folders_for_secrets():
+        for folder in parent.glob(f"{HeaderFile._PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                    continue
+                lock = _try_lock(folder)
+                if lock is not None:
+                    _remove(folder, lock, os.getpid())
+                    log.info("swept %s, which a killed process had left", folder)

@@ -1,0 +1,251 @@
+"""The logins that are active in this process, and what they have set in GDAL together."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import rasterio.env
+
+from rio_terrascope import gdal
+from rio_terrascope.credentials import find_credentials
+from rio_terrascope.errors import AccountConflictError, SettingsError
+from rio_terrascope.oidc import Token
+from rio_terrascope.settings import Settings, url_prefixes
+from rio_terrascope.tokens import TICK, TokenSource
+
+Scope = Literal["origins", "env"]
+
+
+def vsi_prefixes(settings: Settings) -> Iterator[str]:
+    """Yield what the GDAL paths of all files at the origins begin with."""
+    for origin in settings.origins:
+        for prefix in url_prefixes(origin):
+            yield gdal.vsi_path(prefix)
+
+
+def refuse_s3_redirect(options: Mapping[str, object]) -> None:
+    """Raise SettingsError where options would let a redirect carry the token to another host."""
+    if gdal.S3_REDIRECT in options:
+        raise SettingsError(
+            f"{gdal.S3_REDIRECT} is set. Inside a terrascope_env it has to be NO, or a redirect to a signed "
+            "S3 URL would carry the token there. Next: leave it out; it is set to NO while the block lasts."
+        )
+
+
+class Login:
+    """A login that is active in this process, shared by all who enter for the same account."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self.tokens = tokens
+        self.header_file: gdal.HeaderFile | None = None
+        self._writing = threading.Lock()
+
+    def open(self, *, share_with_gdal: bool) -> None:
+        """Keep the token fresh, and, once that is asked for, in a file for GDAL. May be called again."""
+        self.tokens.start()
+        if share_with_gdal and self.header_file is None:
+            self.header_file = gdal.HeaderFile()
+            self.tokens.subscribe(self._write)
+            self._write()
+
+    def close(self) -> threading.Thread | None:
+        """Remove the file, end the refresh, and return its thread, which may take a moment to end."""
+        self.tokens.unsubscribe(self._write)
+        with self._writing:
+            header_file, self.header_file = self.header_file, None
+        if header_file is not None:
+            header_file.close()
+            gdal.sweep()  # what forked children left that ended without leaving the block
+        return self.tokens.stop()
+
+    def reopen_in_child(self) -> None:
+        """Give a forked child a file and a refresh of its own; the parent's end with the parent."""
+        self._writing = threading.Lock()
+        if self.header_file is not None:
+            self.header_file.disown()
+            self.header_file = gdal.HeaderFile()
+            self._write()
+        self.tokens.start()
+
+    def _write(self, _new: Token | None = None) -> None:
+        # the source's current token, not the one announced: of two writers the last one is right
+        with self._writing:
+            token = self.tokens.current
+            if self.header_file is not None and token is not None:
+                self.header_file.write(token.access_token)
+
+
+@dataclass(eq=False)
+class Stay:
+    """One entry into one env, until it is left."""
+
+    login: Login
+    settings: Settings
+    scope: Scope
+    path_options: dict[str, str] = field(default_factory=dict)
+    process_options: dict[str, str] = field(default_factory=dict)
+    entered: bool = False  # False while it logs in
+
+    def choose_options(self, given: Mapping[str, str], options: gdal.AppliedOptions) -> None:
+        """Choose the read options: the user's own where there are any, else the defaults."""
+        if self.scope != "origins":
+            return
+        for key, default in gdal.PATH_OPTIONS.items():
+            # a user's own value is set per path too, since that of an Env vanishes for moments
+            self.path_options[key] = given.get(key) or options.theirs(key) or default
+        for key, default in gdal.PROCESS_OPTIONS.items():
+            if key in given or options.theirs(key) is None:
+                self.process_options[key] = given.get(key, default)
+        self.process_options[gdal.S3_REDIRECT] = "NO"
+        # a token pasted into the headers would go along with ours, and two are refused
+        headers = given.get(gdal.HEADERS) or options.theirs(gdal.HEADERS) or ""
+        if headers != gdal.without_authorization(headers):
+            self.path_options[gdal.HEADERS] = gdal.without_authorization(headers)
+
+
+class Logins:
+    """All logins and stays of the process, and the options that they have set in GDAL together.
+
+    Stays end in any order, so what is set in GDAL is not a stack of changes: after each entry
+    and exit it is worked out anew from the stays that are left, the newest last.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # never held over a request
+        self._stays: list[Stay] = []
+        self._options = gdal.AppliedOptions()
+
+    def enter(
+        self,
+        settings: Settings,
+        scope: Scope,
+        given: Mapping[str, str],
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        tokens: TokenSource | None = None,
+    ) -> Stay:
+        """Log in, or join the login of the same account, and let GDAL use it.
+
+        Parameters
+        ----------
+        settings : Settings
+        scope : {"origins", "env"}
+        given : mapping of str to str
+            The GDAL options that the user gave.
+        username, password, tokens : optional
+            As for `terrascope_env`.
+
+        Returns
+        -------
+        Stay
+            To be handed to `leave`, once.
+
+        Raises
+        ------
+        TerrascopeError
+            As entering a `TerrascopeEnv` does.
+        """
+        credentials = None
+        if tokens is None:
+            credentials = find_credentials(settings, username, password)
+            tokens = TokenSource(credentials.username, credentials.password, settings=settings)
+        stay = self._reserve(tokens, settings, scope)
+        try:
+            if credentials is None or stay.login.tokens.knows(credentials):
+                stay.login.tokens.get()
+            else:  # the same user with another password: it counts only if it is right
+                stay.login.tokens.adopt(credentials)
+            with self.lock:
+                stay.login.open(share_with_gdal=scope == "origins")
+                if gdal.why_not_scoped() is None:
+                    stay.choose_options(given, self._options)
+                    stay.entered = True
+                    self._apply()
+                    for prefix in vsi_prefixes(settings):
+                        gdal.forget(prefix)
+        except BaseException:
+            self.leave(stay)
+            raise
+        return stay
+
+    def leave(self, stay: Stay) -> None:
+        """End a stay, and with the last one of a login the login."""
+        thread = None
+        with self.lock:
+            self._stays.remove(stay)
+            if gdal.why_not_scoped() is None:
+                self._apply()
+                still = {prefix for other in self._stays for prefix in vsi_prefixes(other.settings)}
+                for prefix in vsi_prefixes(stay.settings):
+                    if prefix not in still:
+                        gdal.forget(prefix)
+            if all(other.login is not stay.login for other in self._stays):
+                thread = stay.login.close()
+        if thread is not None:
+            # not for long: a request of it that hangs ends by its own time-out, and reaches nobody
+            thread.join(timeout=2 * TICK)
+
+    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope) -> Stay:
+        """Find or make the login, so that from here on nobody else makes a second one."""
+        with self.lock:
+            if scope == "origins" and rasterio.env.hasenv():
+                refuse_s3_redirect(rasterio.env.getenv())
+            stay = Stay(Login(tokens), settings, scope)
+            for other in self._stays:
+                if other.login.tokens.account == tokens.account:
+                    stay.login = other.login
+                elif shared := set(other.settings.origins) & set(settings.origins):
+                    raise AccountConflictError(
+                        f"{', '.join(sorted(shared))} is being read by {_who(other.login.tokens)} in this "
+                        f"process, and {_who(tokens)} asks for it too. Next: leave the other block (or call "
+                        "logout()) first, or use a process for each account."
+                    )
+            self._stays.append(stay)
+        return stay
+
+    def _apply(self) -> None:
+        """Set in GDAL what the stays want of it, and put back what none wants any more."""
+        wanted: dict[gdal.Option, str] = {}
+        for stay in self._stays:
+            header_file = stay.login.header_file
+            if not stay.entered or stay.scope != "origins" or header_file is None:
+                continue
+            for prefix in vsi_prefixes(stay.settings):
+                wanted[prefix, gdal.HEADER_FILE] = str(header_file.path)
+                wanted |= {(prefix, key): value for key, value in stay.path_options.items()}
+            wanted |= {(None, key): value for key, value in stay.process_options.items()}
+        for stay in self._stays:
+            if stay.entered and stay.scope == "env":
+                for prefix in vsi_prefixes(stay.settings):
+                    if (prefix, gdal.HEADER_FILE) in wanted:  # the token once, not twice
+                        wanted.setdefault((prefix, gdal.HEADERS), "")
+        self._options.apply(wanted)
+
+    def after_fork_in_child(self) -> None:
+        """Make the logins the child's own."""
+        self.lock = threading.RLock()
+        if not self._stays:
+            return
+        # GDAL would go on using the parent's connections, and get the parent's answers
+        gdal.forget_all()
+        for login in {stay.login for stay in self._stays if stay.entered}:
+            login.reopen_in_child()
+        self._apply()
+
+
+def _who(tokens: TokenSource) -> str:
+    return f"user {tokens.username}" if tokens.username else "a login by token"
+
+
+logins = Logins()
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    # no thread is in the middle of a change while the process is copied
+    os.register_at_fork(
+        before=lambda: logins.lock.acquire(),
+        after_in_parent=lambda: logins.lock.release(),
+        after_in_child=logins.after_fork_in_child,
+    )

@@ -1,0 +1,339 @@
+"""The token endpoint: the password grant and the refresh grant of OpenID Connect.
+
+The two requests are those of Terrascope's own authentication page (RFC 6749, sections 4.3
+and 6, at a Keycloak realm).
+"""
+
+import json
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, TypeGuard
+
+import requests
+
+from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
+from rio_terrascope.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = (10.0, 30.0)  # seconds to connect, seconds between two bytes
+ANSWER_LIMIT = 256 * 1024  # bytes; a real answer has about 4 KB
+ANSWER_SECONDS = 60.0  # for a body that drips in byte by byte
+ATTEMPTS = 4
+RETRY_AFTER_LIMIT = 30.0  # seconds; who waits longer should be told instead
+
+# The characters of a bearer token (RFC 6750, section 2.1). Anything else, a line break
+# above all, must not come near a header.
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_TOKEN_LIMIT = 16 * 1024  # characters: beyond this servers refuse the header
+_LIFETIME_LIMIT = 366 * 24 * 3600.0
+
+# Keycloak's reasons, in the words of somebody who has never heard of Keycloak
+_PLAIN_WORDS = {
+    "Invalid user credentials": "the username or password is wrong",
+    "Account is not fully set up": (
+        "the account is not fully set up: log in once at https://terrascope.be in a browser "
+        "and complete what it asks for"
+    ),
+    "Account disabled": "the account is disabled, perhaps for a while after too many wrong passwords",
+    "Account is temporarily disabled": "the account is locked for a while after too many wrong passwords",
+}
+
+
+class RefreshRefusedError(InvalidCredentialsError):
+    """The refresh token is no longer accepted: used, expired, or its session has ended."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token and what belongs to it. Its ``repr`` and ``str`` show no secret.
+
+    Attributes
+    ----------
+    access_token : str
+        What goes into ``Authorization: Bearer ...``.
+    expires_at : float
+        When it expires, in seconds since the epoch on this machine's clock.
+    refresh_token : str or None
+    refresh_expires_at : float or None
+        None where the server did not say, or the refresh token does not expire.
+    scope : str
+    """
+
+    access_token: str = field(repr=False)
+    expires_at: float
+    refresh_token: str | None = field(default=None, repr=False)
+    refresh_expires_at: float | None = None
+    scope: str = ""
+
+
+class TokenEndpoint:
+    """The token endpoint of a Keycloak realm.
+
+    Connection trouble, 429 and 5xx are tried again, at most `attempts` times in all, with
+    exponential back-off and jitter, or after what ``Retry-After`` asks for. A 400, 401 or 403
+    is an answer: it is never tried again, since accounts get locked.
+
+    Parameters
+    ----------
+    settings : Settings
+    clock : callable, optional
+        Seconds since the epoch, ``time.time``.
+    sleep : callable, optional
+        Waits that many seconds between two attempts, ``time.sleep``. It may raise to give up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"TokenEndpoint({self.settings.token_url!r})"
+
+    def password_grant(self, username: str, password: str, *, attempts: int = ATTEMPTS) -> Token:
+        """Log in with a username and a password (RFC 6749, section 4.3).
+
+        Raises
+        ------
+        InvalidCredentialsError
+            The password was refused, or the account cannot log in. Sent once.
+        TokenEndpointError
+            The endpoint cannot be reached, or did not answer with a token.
+        """
+        return self._grant(_Form(grant_type="password", username=username, password=password), attempts)
+
+    def refresh_grant(self, refresh_token: str, *, attempts: int = ATTEMPTS) -> Token:
+        """Trade a refresh token for a new pair (RFC 6749, section 6).
+
+        Raises
+        ------
+        RefreshRefusedError
+            The refresh token is not accepted any more; a password grant is needed.
+        TokenEndpointError
+            The endpoint cannot be reached, or did not answer with a token.
+        """
+        return self._grant(_Form(grant_type="refresh_token", refresh_token=refresh_token), attempts)
+
+    def _grant(self, form: "_Form", attempts: int) -> Token:
+        form["client_id"] = self.settings.client_id
+        for attempt in range(1, attempts + 1):
+            asked_at = self._clock()
+            answer = self._post(form)
+            if not answer.may_pass:
+                return self._read(answer, form, asked_at)
+            if attempt < attempts:
+                wait = answer.retry_after or random.uniform(0.5, 1.0) * 0.5 * 2**attempt  # noqa: S311
+                log.info("%s; trying again in %.1f s", answer.summary, wait)
+                self._sleep(wait)
+        raise TokenEndpointError(
+            f"no login at {self.settings.token_host}: {answer.summary}, {attempts} times. "
+            "Next: try again in a while; if it stays, check your network, HTTPS_PROXY and "
+            "TERRASCOPE_TOKEN_URL."
+        )
+
+    def _post(self, form: "_Form") -> "_Answer":
+        """Send the form once; trouble on the way becomes an answer too.
+
+        Nothing of requests' exceptions is kept, not even as the context of ours:
+        they hold the request, and the request holds the password.
+        """
+        try:
+            # a session a request: there is one in minutes, and a forked child must not
+            # share a connection that its parent keeps open
+            with (
+                requests.Session() as session,
+                session.post(
+                    self.settings.token_url,
+                    data=form,
+                    headers={"Accept": "application/json"},
+                    timeout=TIMEOUT,
+                    # a redirect would carry the password on to wherever it points
+                    allow_redirects=False,
+                    # without an auth of our own requests adds one from ~/.netrc
+                    auth=_no_auth,
+                    stream=True,
+                ) as response,
+            ):
+                return _Answer.of(response, self._clock())
+        except requests.exceptions.SSLError as error:
+            return _Answer(
+                f"its TLS certificate is not accepted ({_innermost(error)}; where a network has a "
+                "certificate authority of its own, REQUESTS_CA_BUNDLE names its file)"
+            )
+        except requests.exceptions.Timeout:
+            return _Answer("no answer in time", may_pass=True)
+        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            return _Answer(f"the connection failed ({_innermost(error)})", may_pass=True)
+        except requests.exceptions.RequestException as error:
+            return _Answer(f"the request could not be made ({type(error).__name__})")
+
+    def _read(self, answer: "_Answer", form: "_Form", asked_at: float) -> Token:
+        """Turn a final answer into a token or into the exception that it means."""
+        fields = answer.json()
+        if answer.status == 200:
+            reason = _fault_in(fields)
+            if reason is None:
+                return _token(fields, asked_at)
+            self._fail(
+                TokenEndpointError, f"the answer is not a token: {reason}", "check TERRASCOPE_TOKEN_URL"
+            )
+        said = form.scrub(str(fields.get("error_description") or ""))
+        code = form.scrub(str(fields.get("error") or ""))
+        if code == "invalid_grant" and form["grant_type"] == "refresh_token":
+            self._fail(RefreshRefusedError, f"the login has ended ({said or code})", "log in again")
+        if code == "invalid_grant":
+            plain = _PLAIN_WORDS.get(said)
+            reason = f"{plain} ({said})" if plain else said or "the username or password is wrong"
+            self._fail(
+                InvalidCredentialsError,
+                f"user {form['username']} was refused: {reason}",
+                "check the username and password; they were sent once and are not sent again by themselves",
+            )
+        if code in ("invalid_client", "unauthorized_client"):
+            reason = f"the client id {self.settings.client_id!r} was refused ({said or code})"
+            self._fail(TokenEndpointError, reason, "unset TERRASCOPE_CLIENT_ID, or check it")
+        reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
+        self._fail(TokenEndpointError, reason, "check TERRASCOPE_TOKEN_URL and your network's proxy")
+
+    def _fail(self, error: type[TerrascopeError], what: str, advice: str) -> NoReturn:
+        raise error(f"no login at {self.settings.token_host}: {what}. Next: {advice}.")
+
+
+class _Form(dict[str, str]):
+    """The form fields, with a repr that tools which print local variables may show."""
+
+    def __repr__(self) -> str:
+        return f"<form: {self.get('grant_type')}>"
+
+    def scrub(self, text: str) -> str:
+        """Make a server's words fit to print: one line, not long, none of the secrets just sent."""
+        for name in ("password", "refresh_token"):
+            if self.get(name):
+                text = text.replace(self[name], "***")
+        return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of one POST: a status and a body, or the trouble instead of them."""
+
+    summary: str
+    status: int = 0
+    body: bytes = field(default=b"", repr=False)
+    may_pass: bool = False  # worth another attempt
+    retry_after: float | None = None  # seconds
+
+    @classmethod
+    def of(cls, response: requests.Response, now: float) -> "_Answer":
+        status = response.status_code
+        summary = f"it answered {status}"
+        if status == 429 or status >= 500:
+            asked = _seconds(response.headers.get("Retry-After"), now)
+            if asked is not None and asked > RETRY_AFTER_LIMIT:
+                return cls(f"{summary} and asks to come back in {asked:.0f} s", status)
+            return cls(summary, status, may_pass=True, retry_after=asked)
+        if response.is_redirect:
+            return cls(f"{summary}, a redirect, which is not followed with a password", status)
+        body = bytearray()
+        deadline = time.monotonic() + ANSWER_SECONDS
+        for byte in response.iter_content(1):  # the only size that never waits for more than has come
+            body += byte
+            if len(body) > ANSWER_LIMIT or time.monotonic() > deadline:
+                return cls(f"{summary} and a body without end", status)
+        return cls(summary, status, bytes(body))
+
+    def json(self) -> dict[str, Any]:
+        """Return the fields of a JSON object, or none for anything else."""
+        try:
+            fields = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return fields if isinstance(fields, dict) else {}
+
+
+def _fault_in(fields: Mapping[str, Any]) -> str | None:
+    """Say what keeps the fields of an answer from being a token, in words that quote nothing of it."""
+    token, expires_in = fields.get("access_token"), fields.get("expires_in")
+    if not fields:
+        return "it is no JSON object"
+    if not isinstance(token, str) or not token:
+        return "it has no access_token"
+    if len(token) > _TOKEN_LIMIT or not _BEARER.fullmatch(token):
+        return "its access_token has characters, or a length, that no bearer token has"
+    if not isinstance(fields.get("token_type", "Bearer"), str) or (
+        fields.get("token_type", "Bearer").lower() != "bearer"
+    ):
+        return "its token_type is not Bearer"
+    if not _is_number(expires_in) or not 0 < expires_in <= _LIFETIME_LIMIT:
+        return "its expires_in is missing or absurd"
+    return None
+
+
+def _token(fields: Mapping[str, Any], asked_at: float) -> Token:
+    refresh, lifetime = fields.get("refresh_token"), fields.get("refresh_expires_in")
+    # Keycloak says 0 for a refresh token that does not expire
+    limit = asked_at + lifetime if _is_number(lifetime) and lifetime > 0 else None
+    return Token(
+        access_token=fields["access_token"],
+        # counted from before the request, so that ours never outlives the server's
+        expires_at=asked_at + fields["expires_in"],
+        refresh_token=refresh if isinstance(refresh, str) and refresh else None,
+        refresh_expires_at=limit,
+        scope=fields["scope"] if isinstance(fields.get("scope"), str) else "",
+    )
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON has integers of any length
+        return False
+
+
+def _seconds(retry_after: str | None, now: float) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date (RFC 9110, section 10.2.3)."""
+    if not retry_after:
+        return None
+    try:
+        if retry_after.strip().isdecimal():
+            return float(retry_after)
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _innermost(error: BaseException) -> str:
+    """Name the cause at the bottom of requests' nested exceptions: 'Connection refused', say."""
+    seen = error
+    while True:
+        inner = (
+            seen.__cause__
+            or seen.__context__
+            or next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
+            or getattr(seen, "reason", None)
+        )
+        if not isinstance(inner, BaseException) or inner is seen:
+            break
+        seen = inner
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return type(seen).__name__

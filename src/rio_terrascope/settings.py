@@ -1,0 +1,166 @@
+"""Where to log in and where the token may go."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from rio_terrascope.errors import SettingsError
+
+TOKEN_URL = "https://sso.terrascope.be/auth/realms/terrascope/protocol/openid-connect/token"
+CLIENT_ID = "public"
+ORIGINS = ("https://services.terrascope.be",)
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one Terrascope service.
+
+    Parameters
+    ----------
+    token_url : str
+        The OpenID Connect token endpoint.
+    client_id : str
+        The OpenID Connect client, ``public`` at Terrascope.
+    origins : sequence of str
+        Where the access token may go: ``scheme://host[:port]`` each (RFC 6454).
+
+    Raises
+    ------
+    SettingsError
+        If a value is malformed, or names ``http://`` on a host that is not this machine:
+        the password or token would cross the network in the clear.
+
+    Examples
+    --------
+    >>> Settings().origins
+    ('https://services.terrascope.be',)
+    """
+
+    token_url: str = TOKEN_URL
+    client_id: str = CLIENT_ID
+    origins: tuple[str, ...] = ORIGINS
+
+    def __post_init__(self) -> None:
+        token_url = _split(self.token_url, "the token URL")
+        if token_url.fragment:
+            raise SettingsError(f"the token URL {self.token_url!r} has a fragment (#...). Leave it out.")
+        if not self.client_id.strip() or not self.client_id.isprintable():
+            raise SettingsError("the client id is empty or unprintable. Terrascope's own is 'public'.")
+        if isinstance(self.origins, str):
+            raise SettingsError("origins is one string; give a sequence of 'scheme://host[:port]'.")
+        # dict.fromkeys: an origin named twice counts once, order kept
+        origins = tuple(dict.fromkeys(_parse_origin(origin) for origin in self.origins))
+        if not origins:
+            raise SettingsError("no origin is set, so the token could go nowhere. Name at least one.")
+        object.__setattr__(self, "origins", origins)
+
+    @classmethod
+    def from_environ(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        token_url: str | None = None,
+        client_id: str | None = None,
+        origins: Iterable[str] | None = None,
+    ) -> "Settings":
+        """Read TERRASCOPE_TOKEN_URL, TERRASCOPE_CLIENT_ID and TERRASCOPE_ORIGINS; arguments win.
+
+        Parameters
+        ----------
+        environ : mapping, optional
+            The environment to read instead of ``os.environ``.
+        token_url, client_id, origins : optional
+            As in the class; each replaces its variable.
+
+        Returns
+        -------
+        Settings
+
+        Raises
+        ------
+        SettingsError
+            As the class does.
+        """
+        environ = os.environ if environ is None else environ
+        if origins is None:
+            named = environ.get("TERRASCOPE_ORIGINS", "")
+            origins = [origin for part in named.split(",") if (origin := part.strip())] or ORIGINS
+        return cls(
+            token_url=token_url or environ.get("TERRASCOPE_TOKEN_URL") or TOKEN_URL,
+            client_id=client_id or environ.get("TERRASCOPE_CLIENT_ID") or CLIENT_ID,
+            origins=tuple(origins),
+        )
+
+    @property
+    def token_host(self) -> str:
+        """Host of the token endpoint, as messages and ~/.netrc name it."""
+        return urlsplit(self.token_url).hostname or ""
+
+    def covers(self, url: str) -> bool:
+        """Tell whether a URL or ``/vsicurl/`` path is at one of the origins, so that the token goes there.
+
+        The comparison is the one that GDAL makes for a path-specific option, a prefix of the
+        path to the letter; see :func:`url_prefixes`.
+        """
+        path = url.removeprefix("/vsicurl/")
+        return any(path.startswith(prefix) for origin in self.origins for prefix in url_prefixes(origin))
+
+
+def url_prefixes(origin: str) -> tuple[str, ...]:
+    """Give the beginnings of all URLs at an origin: with its port, and without where it is the default.
+
+    >>> url_prefixes("https://services.terrascope.be")
+    ('https://services.terrascope.be/', 'https://services.terrascope.be:443/')
+    """
+    parts = urlsplit(origin)
+    if parts.port is None:
+        return (f"{origin}/", f"{origin}:{_DEFAULT_PORTS[parts.scheme]}/")
+    return (f"{origin}/",)
+
+
+def _parse_origin(origin: str) -> str:
+    """Return an origin in lower case and without its scheme's default port."""
+    parts = _split(origin, "the origin")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise SettingsError(f"the origin {origin!r} has a path. Give scheme://host[:port] alone.")
+    host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc.removesuffix(":")
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host.lower()}{port}"
+
+
+def _split(url: str, what: str) -> SplitResult:
+    """Split a URL that a secret may go to, or say what is wrong with it."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+        # urlsplit drops tabs and newlines without a word, so look at what was given
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("it holds a space or a character outside ASCII")
+    except ValueError as error:
+        raise SettingsError(f"{what} is malformed: {error}.") from None
+    if "@" in parts.netloc:  # not quoted in the message: what stands before the @ may be a password
+        raise SettingsError(f"{what} holds a user name or password (user@host). Give the host alone.")
+    if parts.scheme not in ("http", "https") or not host:
+        raise SettingsError(f"{what} {url!r} is not an https:// URL.")
+    bracketed = f"[{host}]" if ":" in host else host
+    if not _HOST.fullmatch(bracketed):
+        raise SettingsError(f"{what} {url!r} has a malformed host name.")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SettingsError(
+            f"{what} {url!r} is http://, which would send secrets over the network in the clear. "
+            "Use https:// (http:// is for a server on this machine only)."
+        )
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,384 @@
+"""One valid token for the process, refreshed ahead of time.
+
+The rules are those of well-known SDKs' refreshable credentials: a threshold from which a
+refresh is wanted but nobody waits for it, another from which everybody must; one request at a
+time, whoever asks; trouble during the early phase is logged and never reaches a caller.
+"""
+
+import dataclasses
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from rio_terrascope.credentials import Credentials, find_credentials
+from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError
+from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
+from rio_terrascope.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EARLY_SECONDS = 60.0  # a refresh is wanted when less than this remains, or than half the token's life
+BACKOFF_LIMIT = 30.0  # seconds between two attempts while the endpoint is in trouble
+# How often the background thread looks at the clock. A longer sleep would be counted on a clock
+# that stands still while a laptop sleeps, and the token would be found dead by a reader instead.
+TICK = 1.0
+
+
+class Endpoint(Protocol):
+    """What a `TokenSource` needs of a token endpoint."""
+
+    def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
+        """Log in; raise InvalidCredentialsError where the password is refused."""
+
+    def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
+        """Renew; raise RefreshRefusedError where the refresh token is refused."""
+
+
+class TokenSource:
+    """A token that is always valid: logs in when first asked, refreshes ahead of time.
+
+    Safe to use from any number of threads, and across a fork. It makes one request at a time:
+    who asks meanwhile gets the token that is still valid, or waits when none is.
+
+    Parameters
+    ----------
+    username, password : str, optional
+        Found as `find_credentials` does where neither these nor a `token` are given.
+    settings : Settings, optional
+        Read from the environment where not given.
+    token : Token, optional
+        A login to go on with. Without a username and password the source lasts as long as its
+        refresh token does; nobody's credentials are looked for, so that it stays the same account.
+    endpoint : Endpoint, optional
+        Something else than `TokenEndpoint`, for tests or another kind of login.
+    clock, monotonic : callable, optional
+        Seconds of the wall clock and of a clock that never jumps.
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        If there is neither a token nor a username and password.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        settings: Settings | None = None,
+        token: Token | None = None,
+        endpoint: Endpoint | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings or Settings.from_environ()
+        self._credentials: Credentials | None = None
+        if token is None or (username and password):
+            self._credentials = find_credentials(self.settings, username, password)
+        self._endpoint = endpoint or TokenEndpoint(self.settings, clock=clock)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._listeners: list[Callable[[Token], None]] = []
+        self._flight = threading.Lock()  # held while a request is under way
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._untold = False  # a listener could not take the newest token yet
+        self._failures = 0  # ever
+        self._failures_in_a_row = 0
+        self._retry_at = 0.0  # on the monotonic clock
+        self._last_error: TerrascopeError | None = None
+        self._refusal: InvalidCredentialsError | None = None
+        self._token: Token | None = None
+        self._life = 0.0  # seconds that the token had when it came
+        self._came_at = 0.0  # on the monotonic clock
+        if token is not None:
+            self._keep(token)
+        _sources.add(self)
+
+    def __repr__(self) -> str:
+        state = f"valid for {self.seconds_left:.0f} s" if self._token else "not logged in yet"
+        return f"<TokenSource of {self.username or 'a given token'} at {self.settings.token_host}, {state}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a TokenSource cannot be pickled: it holds a login. Log in where it is needed.")
+
+    @property
+    def username(self) -> str | None:
+        """Whose login it is; None for a token that was handed in without a username."""
+        return self._credentials.username if self._credentials else None
+
+    @property
+    def account(self) -> tuple[str, ...]:
+        """What tells this login from another: two sources of one account are equal in it."""
+        if self.username is None:
+            return (self.settings.token_url, self.settings.client_id, "", str(id(self)))
+        return (self.settings.token_url, self.settings.client_id, self.username)
+
+    @property
+    def current(self) -> Token | None:
+        """The newest token, valid or not, without any request."""
+        return self._token
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the current token stays valid; zero or less when it does not.
+
+        Counted on both clocks, and the smaller counts: the wall clock goes on while a laptop
+        sleeps, the monotonic one is not fooled when somebody sets the wall clock back.
+        """
+        if self._token is None:
+            return 0.0
+        by_wall = self._token.expires_at - self._clock()
+        return min(by_wall, self._life - (self._monotonic() - self._came_at))
+
+    def get(self) -> Token:
+        """Return a valid token, without a request and without waiting while there is one.
+
+        Only where no background thread runs does a caller make the early refresh, one caller
+        at a time, and any trouble of it is logged and not raised.
+
+        Raises
+        ------
+        InvalidCredentialsError
+            The login was refused. Said once; the same password is not sent again.
+        TokenEndpointError
+            There is no valid token, and none can be had now.
+        """
+        token = self._token
+        if token is not None and self.seconds_left > 0:
+            if not self._running:
+                self.refresh_if_due()
+            return self._token or token
+        if self._last_error is not None and self._monotonic() < self._retry_at:
+            raise _again(self._last_error)
+        return self._renew(token, ATTEMPTS)
+
+    def refresh(self, stale: Token | None = None) -> Token:
+        """Get a new token now, whatever the current one is worth.
+
+        Parameters
+        ----------
+        stale : Token, optional
+            The token that was found wanting: if somebody has replaced it already, the
+            replacement is returned without a request.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            As `get` does.
+        """
+        if stale is not None and stale is not self._token:
+            return self.get()
+        return self._renew(self._token, ATTEMPTS)
+
+    def refresh_if_due(self) -> None:
+        """Make the early refresh if it is time, without waiting for one that is under way.
+
+        Trouble is logged and tried again after a while; nothing is raised.
+        """
+        token = self._token
+        if token is None or self._refusal is not None or self._monotonic() < self._retry_at:
+            return
+        if self._due_in() > 0 or self._flight.locked():
+            return
+        try:
+            self._renew(token, attempts=1)
+        except TerrascopeError as error:
+            left = self.seconds_left
+            state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
+            log.warning("the token was not refreshed, %s: %s", state, error)
+
+    def adopt(self, credentials: Credentials) -> Token:
+        """Log in with these credentials now and, if they are right, go on with them.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            As `get` does; the login that was there stays as it was.
+        """
+        with self._flight:
+            token = self._endpoint.password_grant(
+                credentials.username, credentials.password, attempts=ATTEMPTS
+            )
+            self._credentials, self._refusal = credentials, None
+            self._keep(token)
+            self._tell()
+            return token
+
+    def knows(self, credentials: Credentials) -> bool:
+        """Tell whether these are the username and password in use."""
+        mine = self._credentials
+        return mine is not None and (mine.username, mine.password) == (
+            credentials.username,
+            credentials.password,
+        )
+
+    def subscribe(self, listener: Callable[[Token], None]) -> None:
+        """Call `listener` with each new token, before anybody else sees it.
+
+        A listener that raises OSError is called again until it succeeds. It must not ask this
+        source for a token.
+        """
+        self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Callable[[Token], None]) -> None:
+        """Call `listener` no more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def start(self) -> None:
+        """Start the background thread that refreshes ahead of time, unless it runs."""
+        if not self._running:
+            self._stopped = threading.Event()
+            self._thread = threading.Thread(
+                target=_refresh_in_background,
+                args=(weakref.ref(self), self._stopped),
+                name="rio-terrascope-refresh",
+                daemon=True,
+            )
+            self._thread.start()
+
+    def stop(self) -> threading.Thread | None:
+        """End the background thread; it is returned for who wants to wait until it has ended."""
+        self._stopped.set()
+        thread, self._thread = self._thread, None
+        return thread
+
+    @property
+    def _running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _due_in(self) -> float:
+        """Seconds until the early refresh is wanted."""
+        return self.seconds_left - min(EARLY_SECONDS, self._life / 2)
+
+    def _pause(self) -> float:
+        """Seconds that the background thread may sleep before it looks again."""
+        if self._refusal is not None:
+            return TICK
+        return min(TICK, max(self._due_in(), self._retry_at - self._monotonic(), 0.02))
+
+    def _renew(self, stale: Token | None, attempts: int) -> Token:
+        """Replace `stale` by a new token: one request at a time, shared by all who wait for it."""
+        failures = self._failures
+        with self._flight:
+            if self._token is not None and self._token is not stale:
+                return self._token  # it came while we waited
+            if self._refusal is not None:
+                raise _again(self._refusal)
+            if self._failures != failures and self._last_error is not None:
+                raise _again(self._last_error)  # we waited for a request that failed
+            try:
+                token = self._request(attempts)
+            except TerrascopeError as error:
+                self._note_failure(error)
+                raise
+            self._keep(token)
+            self._tell()
+            return token
+
+    def _request(self, attempts: int) -> Token:
+        """Try the refresh grant first; the password only where that is refused."""
+        refresh_token = self._token.refresh_token if self._token else None
+        refused: RefreshRefusedError | None = None
+        if refresh_token is not None:
+            try:
+                return self._endpoint.refresh_grant(refresh_token, attempts=attempts)
+            except RefreshRefusedError as error:
+                refused = error
+        if self._credentials is not None:
+            if refused is not None:
+                log.info("%s Logging in with the password instead.", refused)
+            return self._endpoint.password_grant(
+                self._credentials.username, self._credentials.password, attempts=attempts
+            )
+        raise refused or RefreshRefusedError(
+            f"the login at {self.settings.token_host} has ended and cannot be renewed: there is "
+            "neither a refresh token nor a password. Next: log in again."
+        )
+
+    def _keep(self, token: Token) -> None:
+        self._life = token.expires_at - self._clock()
+        self._came_at = self._monotonic()
+        self._token = token
+        self._last_error = None
+        self._failures_in_a_row = 0
+        self._retry_at = 0.0
+
+    def _note_failure(self, error: TerrascopeError) -> None:
+        self._failures += 1
+        self._failures_in_a_row += 1
+        self._last_error = error
+        if isinstance(error, InvalidCredentialsError):
+            self._refusal = error  # accounts get locked: never sent again
+        # short-lived tokens leave less time to try again in
+        first = min(1.0, self._life / 10) if self._life > 0 else 1.0
+        pause = min(BACKOFF_LIMIT, first * 2.0 ** min(self._failures_in_a_row - 1, 30))
+        self._retry_at = self._monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _tell(self) -> None:
+        token = self._token
+        self._untold = False
+        for listener in list(self._listeners):
+            try:
+                if token is not None:
+                    listener(token)
+            except OSError as error:
+                self._untold = True
+                log.error("the new token could not be handed on, trying again: %s", error)
+
+    def _tell_again(self) -> None:
+        if self._untold and self._flight.acquire(blocking=False):
+            try:
+                self._tell()
+            finally:
+                self._flight.release()
+
+    def _after_fork_in_child(self) -> None:
+        # Another thread of the parent may have held the lock, and no thread came along.
+        self._flight = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = None
+        # A refresh token is good for one use. The parent goes on using it; a child that has
+        # the password logs in by itself instead of taking it away from the parent.
+        if self._token is not None and self._credentials is not None:
+            self._token = dataclasses.replace(self._token, refresh_token=None, refresh_expires_at=None)
+
+
+def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: threading.Event) -> None:
+    """Refresh until stopped, or until nobody holds the source any more."""
+    pause = 0.0
+    while not stopped.wait(pause):
+        source = ref()
+        if source is None:
+            return
+        try:
+            source.refresh_if_due()
+            source._tell_again()
+            pause = source._pause()
+        except Exception:  # a thread that dies takes every later refresh with it
+            log.exception("unexpected trouble in the refresh thread; it goes on")
+            pause = TICK
+        del source
+
+
+def _again(error: TerrascopeError) -> TerrascopeError:
+    """Copy a remembered error, so that tracebacks of different callers do not pile up on one."""
+    return type(error)(*error.args)
+
+
+_sources: "weakref.WeakSet[TokenSource]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for source in list(_sources):
+        source._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)
