@@ -108,7 +108,11 @@ class Settings:
         The comparison is the one that GDAL makes for a path-specific option, a prefix of the
         path to the letter; see :func:`url_prefixes`.
         """
-        path = url.removeprefix("/vsicurl/")
+        if url.startswith("/vsicurl/"):
+            path = url.removeprefix("/vsicurl/")
+        else:  # rasterio turns the scheme of a URL, and nothing else of it, into lower case
+            scheme, separator, rest = url.partition("://")
+            path = scheme.lower() + separator + rest
         return any(path.startswith(prefix) for origin in self.origins for prefix in url_prefixes(origin))
 
 
