@@ -1,0 +1,19 @@
+"""A local stand-in for Terrascope, to try, teach and test with.
+
+Three HTTP servers on the loopback interface, in a process of their own: a token endpoint, a data server
+under /download/ that demands a valid token, and an open server that stands for somebody else's. They note
+every request, and misbehave when told to.
+
+    from rio_terrascope.sandbox import Sandbox
+
+    with Sandbox() as sandbox:
+        os.environ.update(sandbox.environ)
+        ...
+
+The servers need the extra: ``pip install "rio-terrascope[sandbox]"``. Importing this module does not.
+"""
+
+from .handle import Sandbox
+from .journal import Request
+
+__all__ = ["Request", "Sandbox"]

@@ -1,0 +1,155 @@
+"""The front of each server: what every request passes before it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from .faults import Faults
+from .journal import Authorization, Journal, Request, ServerName
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request that has arrived."""
+
+    scope: Scope
+    body: bytes
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals."""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        return str(self.scope["path"])
+
+    @property
+    def query(self) -> str:
+        """The query string, without its question mark."""
+        return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers; the names' case does not matter."""
+        return Headers(scope=self.scope)
+
+    @property
+    def authorizations(self) -> list[str]:
+        """Every Authorization header that came along."""
+        return self.headers.getlist("authorization")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a server makes of a request before it answers."""
+
+    authorization: Authorization
+    grant: str | None = None
+    username: str | None = None
+
+
+class Site(Protocol):
+    """What makes one server different from the others."""
+
+    def judge(self, incoming: Incoming) -> Judgement:
+        """Say what the request's credentials are worth."""
+
+    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+        """Answer one request."""
+
+
+class Front:
+    """One server, as an ASGI application: journal, latency, faults, then the site's answer.
+
+    Parameters
+    ----------
+    name : {"sso", "data", "other"}
+        Which server this is.
+    site : Site
+        What it answers.
+    journal : Journal
+        Where its requests are noted.
+    faults : Faults
+        What goes wrong.
+    """
+
+    def __init__(self, name: ServerName, site: Site, journal: Journal, faults: Faults) -> None:
+        self._name = name
+        self._site = site
+        self._journal = journal
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        # A request with a body is read before anything else, so that the journal knows the grant
+        # of a token request even where a fault takes its answer away.
+        body = await _read_body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
+        incoming = Incoming(scope, body)
+        judgement = self._site.judge(incoming)
+        number = self._note(incoming, judgement)
+        send = self._noting(number, incoming.method, send)
+
+        if self._faults.latency:
+            await asyncio.sleep(self._faults.latency)
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._site.answer(incoming, judgement)(scope, receive, send)
+
+        fault = self._faults.take(
+            self._name, incoming.method, incoming.path, incoming.query, incoming.headers
+        )
+        await (fault.around(answer) if fault else answer)(scope, receive, send)
+
+    def _note(self, incoming: Incoming, judgement: Judgement) -> int:
+        headers: dict[str, str] = {}
+        for name, value in incoming.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        number = self._journal.next_number()
+        self._journal.add(
+            Request(
+                number=number,
+                time=time.time(),
+                server=self._name,
+                method=incoming.method,
+                path=incoming.path,
+                query=incoming.query,
+                headers=headers,
+                range=headers.get("range"),
+                connection=incoming.scope["client"][1],
+                authorization=judgement.authorization,
+                grant=judgement.grant,
+                username=judgement.username,
+            )
+        )
+        return number
+
+    def _noting(self, number: int, method: str, send: Send) -> Send:
+        """Wrap `send` so that the journal knows the answer before the client does."""
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._journal.update(number, status=message["status"])
+            elif method != "HEAD" and message.get("body"):
+                self._journal.sent(number, len(message["body"]))
+            await send(message)
+
+        return noting
+
+
+async def _read_body(receive: Receive) -> bytes:
+    chunks = []
+    while (message := await receive())["type"] == "http.request":
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    return b"".join(chunks)

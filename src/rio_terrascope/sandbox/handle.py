@@ -1,0 +1,533 @@
+"""`Sandbox`: starts the servers, says where they are, shows what they received, tells them what to do."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from .journal import Request, ServerName
+from .process import ServerProcess
+
+
+class Sandbox:
+    """A local stand-in for Terrascope, in a process of its own.
+
+    A context manager; `start` and `stop` do the same by hand. It ends with the process that started it,
+    whichever way that goes. Its methods may be called from any thread.
+
+    Parameters
+    ----------
+    tiles : iterable of path-like
+        GeoTIFFs to offer. A file with a WorldCover tile's name is offered under that tile's real path; the
+        first other one under that of the 2020 tile N00E006; further ones under /download/<name>. None: a
+        synthetic WorldCover tile.
+    username, password : str
+        The account.
+    accounts : mapping, optional
+        Passwords of further accounts, by username.
+    token_lifetime, refresh_lifetime : float
+        Lifetimes of access and refresh tokens in seconds; fractions count.
+    rotate : bool
+        Whether a refresh token that was used is dead, as with Terrascope.
+    latency : float
+        Seconds before each answer.
+    host : str
+        The loopback address to listen on.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a tile is not there.
+
+    Examples
+    --------
+    >>> with Sandbox(token_lifetime=2) as sandbox:
+    ...     os.environ.update(sandbox.environ)
+    ...     with terrascope_env(), rasterio.open(sandbox.url()) as dataset:
+    ...         dataset.read(1, window=window)
+    ...     sandbox.requests("sso")
+    """
+
+    def __init__(
+        self,
+        *,
+        tiles: Iterable[str | os.PathLike[str]] = (),
+        username: str = "researcher",
+        password: str = "sandbox-password",
+        accounts: Mapping[str, str] | None = None,
+        token_lifetime: float = 300.0,
+        refresh_lifetime: float = 3600.0,
+        rotate: bool = True,
+        latency: float = 0.0,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.username = username
+        self.password = password
+        self._config = {
+            "tiles": [str(_existing(tile)) for tile in tiles],
+            "accounts": {**(accounts or {}), username: password},
+            "token_lifetime": token_lifetime,
+            "refresh_lifetime": refresh_lifetime,
+            "rotate": rotate,
+            "latency": latency,
+            "host": host,
+        }
+        self._process: ServerProcess | None = None
+        self._files: dict[str, Path] = {}
+        self._tiles: list[str] = []
+
+    # Life
+
+    def start(self) -> Self:
+        """Start the servers, unless they run already.
+
+        Returns
+        -------
+        Sandbox
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If the `sandbox` extra is not installed.
+        RuntimeError
+            If the servers do not start.
+        """
+        if self._process is None:
+            self._process = ServerProcess(self._config)
+            self._files = {path: Path(file) for path, file in self._process.ready["files"].items()}
+            self._tiles = list(self._files)
+            atexit.register(self.stop)
+        return self
+
+    def stop(self) -> None:
+        """Stop the servers; nothing happens if they don't run, or in a forked child."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+            atexit.unregister(self.stop)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox at {self.origin}>" if self._process else "<Sandbox, not running>"
+
+    @property
+    def _running(self) -> ServerProcess:
+        if self._process is None:
+            raise RuntimeError("The sandbox is not running: use it in a `with` block, or call start()")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """The server process's id."""
+        return self._running.pid
+
+    # Where things are
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment variables that lead a client here instead of to Terrascope."""
+        return {
+            "TERRASCOPE_USERNAME": self.username,
+            "TERRASCOPE_PASSWORD": self.password,
+            "TERRASCOPE_TOKEN_URL": self.token_url,
+            "TERRASCOPE_CLIENT_ID": self._running.ready["client_id"],
+            "TERRASCOPE_ORIGINS": self.origin,
+        }
+
+    @property
+    def token_url(self) -> str:
+        """The token endpoint."""
+        return str(self._running.ready["token_url"])
+
+    @property
+    def origin(self) -> str:
+        """The data server's origin."""
+        return self._origin("data")
+
+    @property
+    def other_origin(self) -> str:
+        """The open server's origin."""
+        return self._origin("other")
+
+    @property
+    def sso_origin(self) -> str:
+        """The login server's origin."""
+        return self._origin("sso")
+
+    def _origin(self, server: ServerName) -> str:
+        return str(self._running.ready["origins"][server])
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of all tiles, on the data server."""
+        return [self.url(path) for path in self._tiles]
+
+    def url(self, path: str = "") -> str:
+        """Return a URL on the data server.
+
+        Parameters
+        ----------
+        path : str
+            A path, one below /download/, or a URL whose path and query are taken. Without a path, as in "" or
+            "?n=1": the first tile's.
+
+        Returns
+        -------
+        str
+            The URL.
+        """
+        return self.origin + self._path(path)
+
+    def other_url(self, path: str = "") -> str:
+        """Return a URL on the open server; `path` is as for `url`."""
+        return self.other_origin + self._path(path)
+
+    def redirect_url(
+        self,
+        path: str = "",
+        *,
+        to: Literal["other", "data"] = "other",
+        status: Literal[301, 302, 303, 307, 308] = 302,
+    ) -> str:
+        """Return a URL on the data server that redirects to the same path on another server.
+
+        Parameters
+        ----------
+        path : str
+            As for `url`.
+        to : {"other", "data"}
+            The server to redirect to.
+        status : int
+            The redirect's status.
+
+        Returns
+        -------
+        str
+            A URL that demands a token, as every other on the data server.
+        """
+        return f"{self.origin}/download/redirect/{to}/{status}/{self._below_download(path)}"
+
+    def signed_redirect_url(self, path: str = "") -> str:
+        """Return a URL on the data server that redirects to a signed one, as of S3, on the open server."""
+        return f"{self.origin}/download/redirect/signed/{self._below_download(path)}"
+
+    def _path(self, path: str) -> str:
+        parts = urlsplit(path)
+        clean = quote(unquote(parts.path or self._tiles[0]))
+        clean = clean if clean.startswith("/") else f"/download/{clean}"
+        return f"{clean}?{parts.query}" if parts.query else clean
+
+    def _below_download(self, path: str) -> str:
+        return self._path(path).removeprefix("/download/")
+
+    # Files
+
+    def file(self, url: str = "") -> Path:
+        """Return the local file behind a URL or path, to compare pixels with; empty: the first tile's.
+
+        Raises
+        ------
+        KeyError
+            If no file is offered there.
+        """
+        return self._files[unquote(urlsplit(self._path(url)).path)]
+
+    def add_file(self, file: str | os.PathLike[str], path: str) -> str:
+        """Offer one more local file, on the data and on the open server.
+
+        Parameters
+        ----------
+        file : path-like
+            The file. It may change or be replaced later: what is there is served.
+        path : str
+            The URL path, below /download/. Below /download/open/ no token is demanded.
+
+        Returns
+        -------
+        str
+            The URL on the data server.
+        """
+        local = _existing(file)
+        url = self.url(path)
+        url_path = unquote(urlsplit(url).path)
+        self._running.call("add_file", url_path=url_path, file=str(local))
+        self._files[url_path] = local
+        return url
+
+    # What was received
+
+    def requests(self, server: ServerName | None = None) -> list[Request]:
+        """Return every request so far, in order of arrival.
+
+        Parameters
+        ----------
+        server : {"sso", "data", "other"}, optional
+            Only those of one server.
+
+        Returns
+        -------
+        list of Request
+            With the answers as far as they have gone.
+        """
+        return [Request(**request) for request in self._running.call("requests", server=server)]
+
+    def clear(self) -> None:
+        """Forget all requests so far."""
+        self._running.call("clear")
+
+    def wait_for(
+        self,
+        condition: Callable[[list[Request]], object],
+        timeout: float = 10.0,
+        *,
+        server: ServerName | None = None,
+    ) -> list[Request]:
+        """Wait until the requests satisfy a condition.
+
+        Parameters
+        ----------
+        condition : callable
+            Takes the list of requests; true when it is time.
+        timeout : float
+            In seconds.
+        server : {"sso", "data", "other"}, optional
+            Only look at the requests of one server.
+
+        Returns
+        -------
+        list of Request
+            Those that satisfied it.
+
+        Raises
+        ------
+        TimeoutError
+            If they did not in time.
+        """
+        deadline = time.monotonic() + timeout
+        seen = None
+        while True:
+            # The list is only fetched when there is something new in it.
+            changes = self._running.call("changes")
+            if changes != seen:
+                seen = changes
+                requests = self.requests(server)
+                if condition(requests):
+                    return requests
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"Not within {timeout} s; {len(requests)} requests so far")
+            time.sleep(0.005)
+
+    # Faults: requests
+
+    def fail(
+        self,
+        status: int,
+        times: int | None = 1,
+        *,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: str | bytes | None = None,
+        content_type: str | None = None,
+    ) -> None:
+        """Answer the next requests with a status (any: also 200, with a wrong body).
+
+        Parameters
+        ----------
+        status : int
+            The status.
+        times : int or None
+            How many requests; None: all, until `heal`.
+        server : {"sso", "data", "other"}
+            Which server.
+        match : str, optional
+            Only requests whose path (with its query) contains this.
+        method : str, optional
+            Only requests with this method.
+        headers : mapping, optional
+            Further headers of the answer, such as Retry-After.
+        body : str or bytes, optional
+            The body. By default Keycloak's error JSON for 400 and 401 of the login server, else a short
+            HTML page as of a proxy.
+        content_type : str, optional
+            The body's media type.
+        """
+        self._fault(
+            "fail",
+            times,
+            server=server,
+            match=match,
+            method=method,
+            status=status,
+            headers=dict(headers or {}),
+            body=None if body is None else _base64(body),
+            content_type=content_type,
+        )
+
+    def hang(
+        self,
+        times: int | None = 1,
+        *,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Never answer the next requests; `heal` resets their connections. Parameters as for `fail`."""
+        self._fault("hang", times, server=server, match=match, method=method)
+
+    def reset(
+        self,
+        times: int | None = 1,
+        *,
+        after: int | None = None,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Break the connections of the next requests with a TCP RST.
+
+        Parameters
+        ----------
+        times, server, match, method
+            As for `fail`.
+        after : int, optional
+            Send the right headers and this many bytes of the body first. HEAD requests are passed over.
+        """
+        self._fault("reset", times, after=after, server=server, match=match, method=method)
+
+    def truncate(
+        self,
+        times: int | None = 1,
+        *,
+        after: int,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """End the next bodies before their Content-Length, closing the connection in order.
+
+        Parameters
+        ----------
+        times, server, match, method
+            As for `fail`. HEAD requests are passed over.
+        after : int
+            Bytes of the body that are sent.
+        """
+        self._fault("truncate", times, after=after, server=server, match=match, method=method)
+
+    def drip(
+        self,
+        seconds_per_chunk: float,
+        times: int | None = 1,
+        *,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Send the next bodies in chunks of 1 KB, with a pause after each.
+
+        Parameters
+        ----------
+        seconds_per_chunk : float
+            The pause.
+        times, server, match, method
+            As for `fail`. HEAD requests are passed over.
+        """
+        self._fault("drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method)
+
+    def wrong_content_range(
+        self, times: int | None = 1, *, server: ServerName = "data", match: str | None = None
+    ) -> None:
+        """Answer the next range requests with a Content-Range that is one byte off."""
+        self._fault("wrong_content_range", times, server=server, match=match)
+
+    def no_ranges(self, on: bool = True) -> None:
+        """Let the data server ignore Range: 200 and the whole file."""
+        self._running.call("switch", name="ranges", value=not on)
+
+    def login_page(self, on: bool = True) -> None:
+        """Let the data server redirect to a login page (200, HTML) instead of answering 401."""
+        self._running.call("switch", name="login_page", value=on)
+
+    def deny(self, match: str) -> None:
+        """Let the data server answer 403 to valid tokens where the path contains `match`: no licence."""
+        self._running.call("deny", match=match)
+
+    def latency(self, seconds: float) -> None:
+        """Wait this long before each answer, on all servers."""
+        self._running.call("switch", name="latency", value=seconds)
+
+    def heal(self) -> None:
+        """End all faults; accounts are again as at the start, but tokens that were ended stay dead."""
+        self._running.call("heal")
+
+    def _fault(self, kind: str, times: int | None, **fault: Any) -> None:
+        self._running.call("fault", kind=kind, times=times, **fault)
+
+    # Faults: tokens and accounts
+
+    def revoke_tokens(self) -> None:
+        """Make every access token so far worth nothing; refresh tokens still work."""
+        self._running.call("end_tokens", verdict="revoked")
+
+    def expire_tokens(self) -> None:
+        """Make every access token so far expired; refresh tokens still work."""
+        self._running.call("end_tokens", verdict="expired")
+
+    def end_sessions(self) -> None:
+        """Make every access and refresh token so far worth nothing ("Session not active")."""
+        self._running.call("end_sessions")
+
+    def set_password(self, username: str, password: str) -> None:
+        """Change an account's password, or open an account."""
+        self._running.call("set_password", username=username, password=password)
+
+    def disable(self, username: str) -> None:
+        """Lock an account ("Account disabled"; for its refresh tokens "User disabled")."""
+        self._running.call("disable", username=username)
+
+    def require_action(self, username: str) -> None:
+        """Let an account wait for its owner ("Account is not fully set up")."""
+        self._running.call("require_action", username=username)
+
+    def token_answer(self, body: Mapping[str, object] | str | bytes | None, times: int = 1) -> None:
+        """Replace the next good token answers.
+
+        Parameters
+        ----------
+        body : mapping, str, bytes or None
+            Fields to merge over the right ones, or a body to send instead; None: an empty body.
+        times : int
+            How many.
+        """
+        if isinstance(body, Mapping):
+            self._running.call("token_answer", fields=dict(body), times=times)
+        else:
+            self._running.call("token_answer", raw=_base64(body or b""), times=times)
+
+
+def _base64(body: str | bytes) -> str:
+    return base64.b64encode(body.encode() if isinstance(body, str) else body).decode()
+
+
+def _existing(file: str | os.PathLike[str]) -> Path:
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"No such file: {path}")
+    return path

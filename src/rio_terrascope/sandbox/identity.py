@@ -1,0 +1,220 @@
+"""Accounts, sessions and tokens: what a Keycloak realm knows."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, RSAKey
+
+CLIENT_ID = "public"
+
+Verdict = Literal["valid", "expired", "revoked", "invalid"]
+
+
+class GrantError(Exception):
+    """A grant that was refused, in OAuth's terms.
+
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    error : str
+        OAuth's error code.
+    description : str
+        Keycloak's wording.
+    """
+
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.error = error
+        self.description = description
+
+
+@dataclass
+class Account:
+    """Somebody who can log in."""
+
+    password: str
+    enabled: bool = True
+    action_required: bool = False
+
+
+@dataclass
+class RefreshToken:
+    """What is known about one refresh token."""
+
+    username: str
+    session: str
+    expires_at: float
+    used: bool = False
+
+
+class Identity:
+    """The realm: grants tokens and says what a token is worth.
+
+    Parameters
+    ----------
+    issuer : str
+        The realm's URL, in every token.
+    accounts : mapping
+        Passwords by username.
+    token_lifetime, refresh_lifetime : float
+        In seconds; fractions count.
+    rotate : bool
+        Whether a refresh token serves once only.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        accounts: Mapping[str, str],
+        *,
+        token_lifetime: float,
+        refresh_lifetime: float,
+        rotate: bool,
+    ) -> None:
+        self.issuer = issuer
+        self._passwords = dict(accounts)
+        self._token_lifetime = token_lifetime
+        self._refresh_lifetime = refresh_lifetime
+        self._rotate = rotate
+        self._key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
+        self._access: dict[str, Verdict] = {}
+        self._refresh: dict[str, RefreshToken] = {}
+        self._sessions: set[str] = set()
+        # The signature of a token is the same at each of its thousand requests.
+        self._claims = functools.lru_cache(maxsize=1024)(self._verified_claims)
+        self.restore_accounts()
+
+    def keys(self) -> dict[str, Any]:
+        """Return the public keys as a JSON Web Key Set."""
+        return dict(KeySet([self._key]).as_dict(private=False))
+
+    # The two grants
+
+    def grant_password(self, username: str, password: str) -> dict[str, Any]:
+        """Log in: return the token answer, or raise `GrantError`."""
+        account = self._accounts.get(username)
+        if account is None or account.password != password:
+            raise GrantError(401, "invalid_grant", "Invalid user credentials")
+        if not account.enabled:
+            raise GrantError(400, "invalid_grant", "Account disabled")
+        if account.action_required:
+            raise GrantError(400, "invalid_grant", "Account is not fully set up")
+        session = str(uuid.uuid4())
+        self._sessions.add(session)
+        return self._answer(username, session)
+
+    def grant_refresh(self, refresh_token: str) -> dict[str, Any]:
+        """Exchange a refresh token: return the token answer, or raise `GrantError`."""
+        known = self._refresh.get(refresh_token)
+        if known is None:
+            raise GrantError(400, "invalid_grant", "Invalid refresh token")
+        if time.time() >= known.expires_at:
+            raise GrantError(400, "invalid_grant", "Token is not active")
+        if known.session not in self._sessions:
+            raise GrantError(400, "invalid_grant", "Session not active")
+        if known.used:
+            raise GrantError(400, "invalid_grant", "Stale token")
+        if not self._accounts[known.username].enabled:
+            raise GrantError(400, "invalid_grant", "User disabled")
+        known.used = self._rotate
+        return self._answer(known.username, known.session)
+
+    def refresh_username(self, refresh_token: str) -> str | None:
+        """Return whose refresh token this is, dead or alive."""
+        known = self._refresh.get(refresh_token)
+        return known.username if known else None
+
+    def _answer(self, username: str, session: str) -> dict[str, Any]:
+        now = time.time()
+        scope = "profile email"
+        jti = str(uuid.uuid4())
+        claims = {
+            "iss": self.issuer,
+            "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}/{username}")),
+            "azp": CLIENT_ID,
+            "typ": "Bearer",
+            # A fraction is a good NumericDate (RFC 7519), and a lifetime of 1.5 s needs it. Rounded up,
+            # "iat" would lie in the future for libraries that count whole seconds.
+            "exp": now + self._token_lifetime,
+            "iat": int(now),
+            "jti": jti,
+            "sid": session,
+            "preferred_username": username,
+            "scope": scope,
+        }
+        access_token = jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
+        self._access[jti] = "valid"
+        refresh_token = secrets.token_urlsafe(48)
+        self._refresh[refresh_token] = RefreshToken(username, session, now + self._refresh_lifetime)
+        return {
+            "access_token": access_token,
+            "expires_in": _whole(self._token_lifetime),
+            "refresh_expires_in": _whole(self._refresh_lifetime),
+            "refresh_token": refresh_token,
+            "token_type": "Bearer",
+            "not-before-policy": 0,
+            "session_state": session,
+            "scope": scope,
+        }
+
+    # What an access token is worth
+
+    def judge(self, access_token: str) -> tuple[Verdict, str | None]:
+        """Return what a token is worth now, and whose it is."""
+        claims = self._claims(access_token)
+        if claims is None:
+            return "invalid", None
+        verdict = self._access.get(claims["jti"], "invalid")
+        if verdict == "valid" and time.time() >= claims["exp"]:
+            verdict = "expired"
+        return verdict, claims["preferred_username"]
+
+    def _verified_claims(self, access_token: str) -> dict[str, Any] | None:
+        try:
+            claims = jwt.decode(access_token, self._key, algorithms=["RS256"]).claims
+        except (JoseError, ValueError):
+            return None
+        return claims if claims.get("iss") == self.issuer else None
+
+    # What can go wrong with tokens and accounts
+
+    def end_tokens(self, verdict: Verdict) -> None:
+        """Make every access token so far worth `verdict`; refresh tokens live on."""
+        self._access = dict.fromkeys(self._access, verdict)
+
+    def end_sessions(self) -> None:
+        """Log everybody out: access and refresh tokens are dead."""
+        self.end_tokens("revoked")
+        self._sessions.clear()
+
+    def set_password(self, username: str, password: str) -> None:
+        """Change a password, or open an account."""
+        self._accounts.setdefault(username, Account(password)).password = password
+
+    def disable(self, username: str) -> None:
+        """Lock an account."""
+        self._accounts[username].enabled = False
+
+    def require_action(self, username: str) -> None:
+        """Let an account wait for its owner, for instance to verify the e-mail address."""
+        self._accounts[username].action_required = True
+
+    def restore_accounts(self) -> None:
+        """Make the accounts what they were at the start."""
+        self._accounts = {username: Account(password) for username, password in self._passwords.items()}
+
+
+def _whole(seconds: float) -> float | int:
+    """Return 300 for 300.0, as Keycloak writes it, and 1.5 for 1.5."""
+    return int(seconds) if seconds == int(seconds) else seconds

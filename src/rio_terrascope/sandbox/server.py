@@ -1,0 +1,181 @@
+"""The server process: three HTTP servers on one event loop, driven by the process that started it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import uvicorn
+
+from .data import DataSite, Files, OpenSite
+from .faults import Fault, Faults
+from .front import Front, Site
+from .identity import CLIENT_ID, Identity
+from .journal import Journal, ServerName
+from .paths import offered_paths, worldcover_path
+from .sso import LOGIN_PATH, REALM, TOKEN_PATH, SsoSite
+from .wire import Connection
+
+Command = Callable[..., Any]
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: three servers cannot all have them."""
+        yield
+
+
+def _listen(host: str) -> socket.socket:
+    # Listening before anybody is told the port: clients that come early wait in the backlog.
+    return socket.create_server((host, 0), backlog=1024)
+
+
+def _origin(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def _offer(tiles: list[str], cleanup: contextlib.ExitStack) -> dict[str, str]:
+    """Return the files to offer, by URL path; a synthetic tile if there are none."""
+    if tiles:
+        return offered_paths(tiles)
+    # rasterio takes its time to import, and only the tile needs it.
+    from .tile import write_tile
+
+    path = worldcover_path()
+    workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
+    file = Path(cleanup.enter_context(workdir), Path(path).name)
+    # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
+    os.environ.setdefault("GDAL_CACHEMAX", "64")
+    write_tile(file)
+    return {path: str(file)}
+
+
+async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
+    """Serve until standard input ends, which it does when the parent process does.
+
+    Parameters
+    ----------
+    config : mapping
+        What `Sandbox` was made with.
+    replies : binary file
+        Where the parent reads the ready line and the answers to its commands, one JSON a line.
+    """
+    # uvicorn warns of every malformed request; a traceback is all that should reach the terminal.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    with contextlib.ExitStack() as cleanup:
+        listeners: dict[ServerName, socket.socket] = {
+            "sso": _listen(config["host"]),
+            "data": _listen(config["host"]),
+            "other": _listen(config["host"]),
+        }
+        origins = {name: _origin(listener) for name, listener in listeners.items()}
+        offered = _offer(config["tiles"], cleanup)
+
+        journal = Journal()
+        faults = Faults(config["latency"])
+        files = Files()
+        for url_path, file in offered.items():
+            files.add(url_path, file)
+        identity = Identity(
+            origins["sso"] + REALM,
+            config["accounts"],
+            token_lifetime=config["token_lifetime"],
+            refresh_lifetime=config["refresh_lifetime"],
+            rotate=config["rotate"],
+        )
+        sso = SsoSite(origins["sso"], identity)
+        sites: dict[ServerName, Site] = {
+            "sso": sso,
+            "data": DataSite(files, identity, faults, origins, origins["sso"] + LOGIN_PATH),
+            "other": OpenSite(files),
+        }
+        tasks = [
+            asyncio.create_task(
+                _Server(
+                    uvicorn.Config(
+                        Front(name, sites[name], journal, faults),
+                        http=Connection,
+                        ws="none",
+                        lifespan="off",
+                        log_config=None,
+                        access_log=False,
+                        server_header=False,
+                        timeout_keep_alive=120,
+                    )
+                ).serve(sockets=[listeners[name]])
+            )
+            for name in listeners
+        ]
+        ready = {
+            "origins": origins,
+            "token_url": origins["sso"] + TOKEN_PATH,
+            "client_id": CLIENT_ID,
+            "files": offered,
+        }
+        _reply(replies, ready)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tasks[0].cancel)
+        control = asyncio.create_task(_obey(_commands(journal, faults, identity, sso, files), replies))
+        await asyncio.wait([control, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    # At once: uvicorn would answer the requests under way with 500 and log each of them.
+    os._exit(0)
+
+
+def _commands(
+    journal: Journal, faults: Faults, identity: Identity, sso: SsoSite, files: Files
+) -> dict[str, Command]:
+    """Return what the parent can ask for."""
+
+    def heal() -> None:
+        faults.heal()
+        sso.heal()
+        identity.restore_accounts()
+
+    return {
+        "requests": lambda server: [vars(request) for request in journal.requests(server)],
+        "changes": lambda: journal.changes,
+        "clear": journal.clear,
+        "add_file": files.add,
+        "fault": lambda **fault: faults.add(Fault(**fault)),
+        "switch": lambda name, value: setattr(faults, name, value),
+        "deny": lambda match: faults.denied.append(match),
+        "heal": heal,
+        "token_answer": sso.replace_answers,
+        "end_tokens": identity.end_tokens,
+        "end_sessions": identity.end_sessions,
+        "set_password": identity.set_password,
+        "disable": identity.disable,
+        "require_action": identity.require_action,
+    }
+
+
+async def _obey(commands: Mapping[str, Command], replies: BinaryIO) -> None:
+    """Carry out the parent's commands, one JSON a line, until there can be no more."""
+    # A limit is there for lines from strangers; a replaced body may be long.
+    lines = asyncio.StreamReader(limit=2**30)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer)
+    while line := await lines.readline():
+        request = json.loads(line)
+        try:
+            value = commands[request["command"]](**request["arguments"])
+        except Exception as error:
+            _reply(replies, {"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+        else:
+            _reply(replies, {"id": request["id"], "value": value})
+
+
+def _reply(replies: BinaryIO, message: object) -> None:
+    replies.write(json.dumps(message).encode() + b"\n")
+    replies.flush()

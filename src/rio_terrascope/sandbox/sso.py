@@ -1,0 +1,151 @@
+"""The login server: token endpoint, discovery document, keys, login page."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from .front import Incoming, Judgement
+from .identity import CLIENT_ID, GrantError, Identity
+
+REALM = "/auth/realms/terrascope"
+TOKEN_PATH = f"{REALM}/protocol/openid-connect/token"
+LOGIN_PATH = f"{REALM}/login"
+
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_LOGIN_PAGE = """<!DOCTYPE html>
+<html><head><title>Sign in to Terrascope (sandbox)</title></head>
+<body><h1>Sign in to your account</h1><form method="post"><input name="username"><input name="password"
+type="password"><input type="submit" value="Sign In"></form></body></html>
+"""
+
+
+class SsoSite:
+    """What the login server answers.
+
+    Parameters
+    ----------
+    origin : str
+        Its own origin.
+    identity : Identity
+        The realm behind it.
+    """
+
+    def __init__(self, origin: str, identity: Identity) -> None:
+        self._origin = origin
+        self._identity = identity
+        self._replacement: tuple[Mapping[str, Any] | bytes, int] | None = None
+
+    def replace_answers(
+        self, *, fields: Mapping[str, Any] | None = None, raw: str | None = None, times: int = 1
+    ) -> None:
+        """Replace the next good token answers: by fields merged over them, or by a raw body (base64)."""
+        body = fields if fields is not None else base64.b64decode(raw or "")
+        self._replacement = (body, times)
+
+    def heal(self) -> None:
+        """Answer truthfully again."""
+        self._replacement = None
+
+    def judge(self, incoming: Incoming) -> Judgement:
+        """Say which grant was asked for, and by whom."""
+        form = _form(incoming)
+        username = form.get("username", [None])[0]
+        if refresh_token := form.get("refresh_token", [""])[0]:
+            username = self._identity.refresh_username(refresh_token)
+        return Judgement(
+            authorization="present" if incoming.authorizations else "none",
+            grant=form.get("grant_type", [None])[0],
+            username=username,
+        )
+
+    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+        """Answer one request."""
+        if incoming.path == TOKEN_PATH:
+            if incoming.method != "POST":
+                return Response(status_code=405, headers={"Allow": "POST"})
+            return self._token(incoming)
+        if incoming.method not in ("GET", "HEAD"):
+            return Response(status_code=405, headers={"Allow": "GET, HEAD"})
+        if incoming.path == f"{REALM}/.well-known/openid-configuration":
+            return JSONResponse(self._discovery())
+        if incoming.path == f"{REALM}/protocol/openid-connect/certs":
+            return JSONResponse(self._identity.keys())
+        if incoming.path == LOGIN_PATH:
+            return HTMLResponse(_LOGIN_PAGE, headers=_NO_STORE)
+        return JSONResponse({"error": "HTTP 404 Not Found"}, status_code=404)
+
+    def _token(self, incoming: Incoming) -> Response:
+        if not _is_form(incoming):
+            return JSONResponse({"error": "HTTP 415 Unsupported Media Type"}, status_code=415)
+        try:
+            answer = self._grant(_form(incoming))
+        except GrantError as refused:
+            return JSONResponse(
+                {"error": refused.error, "error_description": refused.description},
+                status_code=refused.status,
+                headers=_NO_STORE,
+            )
+        # json.dumps, not JSONResponse: a replaced field may be NaN or Infinity, which JSONResponse refuses.
+        return Response(self._replaced(answer), media_type="application/json", headers=_NO_STORE)
+
+    def _grant(self, form: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Go through the form in Keycloak's order: grant type, client, then the grant's own fields."""
+        if any(len(values) > 1 for values in form.values()):
+            raise GrantError(400, "invalid_request", "duplicated parameter")
+        fields = {name: values[0] for name, values in form.items()}
+        if "grant_type" not in fields:
+            raise GrantError(400, "invalid_request", "Missing form parameter: grant_type")
+        if fields["grant_type"] not in ("password", "refresh_token"):
+            raise GrantError(400, "unsupported_grant_type", "Unsupported grant_type")
+        if fields.get("client_id") != CLIENT_ID:
+            raise GrantError(401, "invalid_client", "Invalid client or Invalid client credentials")
+        if fields["grant_type"] == "refresh_token":
+            if "refresh_token" not in fields:
+                raise GrantError(400, "invalid_request", "No refresh token")
+            return self._identity.grant_refresh(fields["refresh_token"])
+        for name in ("username", "password"):
+            if name not in fields:
+                raise GrantError(400, "invalid_request", f"Missing form parameter: {name}")
+        return self._identity.grant_password(fields["username"], fields["password"])
+
+    def _replaced(self, answer: dict[str, Any]) -> bytes:
+        if self._replacement is None:
+            return json.dumps(answer).encode()
+        body, times = self._replacement
+        self._replacement = (body, times - 1) if times > 1 else None
+        return body if isinstance(body, bytes) else json.dumps({**answer, **body}).encode()
+
+    def _discovery(self) -> dict[str, Any]:
+        connect = f"{self._identity.issuer}/protocol/openid-connect"
+        return {
+            "issuer": self._identity.issuer,
+            "authorization_endpoint": self._origin + LOGIN_PATH,
+            "token_endpoint": f"{connect}/token",
+            "jwks_uri": f"{connect}/certs",
+            "grant_types_supported": ["password", "refresh_token"],
+            "response_types_supported": ["none"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "scopes_supported": ["profile", "email"],
+        }
+
+
+def _is_form(incoming: Incoming) -> bool:
+    media_type = incoming.headers.get("content-type", "").partition(";")[0]
+    return media_type.strip().lower() == "application/x-www-form-urlencoded"
+
+
+def _form(incoming: Incoming) -> dict[str, list[str]]:
+    if incoming.path != TOKEN_PATH or not _is_form(incoming):
+        return {}
+    try:
+        return parse_qs(incoming.body.decode(), keep_blank_values=True)
+    except UnicodeDecodeError:
+        return {}

@@ -1,0 +1,117 @@
+"""A synthetic WorldCover tile: the real one's layout around an invented island."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.shutil import copy
+from rasterio.windows import Window
+
+from .island import land_cover
+from .paths import VERSIONS, worldcover_path
+
+__all__ = ["CLASSES", "LAND", "worldcover_path", "write_tile"]
+
+SIZE = 36000
+BLOCK = 1024
+OVERVIEWS = [2, 4, 8, 16, 32, 64]
+
+CLASSES = {
+    10: ("Tree cover", (0, 100, 0)),
+    20: ("Shrubland", (255, 187, 34)),
+    30: ("Grassland", (255, 255, 76)),
+    40: ("Cropland", (240, 150, 255)),
+    50: ("Built-up", (250, 0, 0)),
+    60: ("Bare/sparse vegetation", (180, 180, 180)),
+    70: ("Snow and ice", (240, 240, 240)),
+    80: ("Permanent water bodies", (0, 100, 200)),
+    90: ("Herbaceous wetland", (0, 150, 160)),
+    95: ("Mangroves", (0, 207, 117)),
+    100: ("Moss and lichen", (250, 230, 160)),
+}
+"""WorldCover's legend: name and colour of each class."""
+
+LAND = (15700, 9300, 4600, 5200)
+"""Where the island lies: row, column, height, width in pixels. No edge is on a block's edge."""
+
+
+def write_tile(
+    path: str | os.PathLike[str],
+    *,
+    year: int = 2020,
+    name: str = "N00E006",
+    land: tuple[int, int, int, int] = LAND,
+) -> None:
+    """Write a synthetic WorldCover tile.
+
+    A Cloud-Optimized GeoTIFF like the real one: 36000 x 36000 pixels of 3 degrees, blocks of 1024, DEFLATE,
+    nodata 0, colour table, overviews 2 to 64. All is sea (0) but one island of plausible land cover.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+    year : int
+        2020 or 2021; a little of the land cover changes from one to the other.
+    name : str
+        The tile's south-west corner, such as N00E006. Each tile has an island of its own.
+    land : tuple of int
+        The island's bounding box: row, column, height, width in pixels.
+    """
+    south = int(name[1:3]) * (1 if name[0] == "N" else -1)
+    west = int(name[4:7]) * (1 if name[3] == "E" else -1)
+    row, column, height, width = land
+    base = Path(path).with_suffix(".base.tif")
+    # Sparse blocks, in the base as in the overviews, are what makes a tile of 1.3 gigapixels cheap:
+    # the sea is neither compressed nor written. Nearest, because mode takes ten times as long.
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK):
+        try:
+            with rasterio.open(
+                base,
+                "w",
+                driver="GTiff",
+                width=SIZE,
+                height=SIZE,
+                count=1,
+                dtype="uint8",
+                nodata=0,
+                crs="EPSG:4326",
+                transform=rasterio.Affine(3 / SIZE, 0, west, 0, -3 / SIZE, south + 3),
+                tiled=True,
+                blockxsize=BLOCK,
+                blockysize=BLOCK,
+                sparse_ok=True,
+                compress="lzw",
+            ) as dataset:
+                dataset.write_colormap(1, {code: (*rgb, 255) for code, (_, rgb) in CLASSES.items()})
+                dataset.update_tags(**_tags(year, name))
+                for top, strip in land_cover(height, width, year, name):
+                    dataset.write(strip, 1, window=Window(column, row + top, width, len(strip)))
+            with rasterio.open(base, "r+") as dataset:
+                dataset.build_overviews(OVERVIEWS, Resampling.nearest)
+            copy(base, path, driver="COG", compress="deflate", blocksize=BLOCK, sparse_ok=True)
+        finally:
+            base.unlink(missing_ok=True)
+
+
+def _tags(year: int, name: str) -> dict[str, str]:
+    version = f"V{VERSIONS[year][1]}.0.0"
+    return {
+        "title": f"SYNTHETIC tile in the layout of ESA WorldCover at 10m resolution for year {year}",
+        "copyright": "Synthetic data made by rio-terrascope for tests; not an ESA WorldCover product",
+        "license": "CC0 1.0",
+        "legend": "\n".join(f"{code:<3} {label}" for code, (label, _) in CLASSES.items()),
+        "algorithm_version": version,
+        "product_version": version,
+        "product_crs": "EPSG:4326",
+        "product_grid": "3x3 degree tiling grid",
+        "product_tile": name,
+        "product_type": "LandCover Map",
+        "reference": "https://esa-worldcover.org",
+        "time_start": f"{year}-01-01T00:00:00Z",
+        "time_end": f"{year}-12-31T23:59:59Z",
+        "OVR_RESAMPLING_ALG": "NEAREST",
+    }

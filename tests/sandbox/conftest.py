@@ -1,0 +1,63 @@
+"""One sandbox for all tests of this folder; each test finds it healed and its journal empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from rio_terrascope.sandbox import Sandbox
+
+CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture(scope="session")
+def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    file = tmp_path_factory.mktemp("tiles") / "tile.tif"
+    file.write_bytes(CONTENT)
+    with Sandbox(tiles=[file], accounts={"colleague": "other-password"}) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: Sandbox) -> Sandbox:
+    shared_sandbox.heal()
+    shared_sandbox.clear()
+    return shared_sandbox
+
+
+def grant(sandbox: Sandbox, **fields: str) -> requests.Response:
+    return requests.post(sandbox.token_url, data={"client_id": "public", **fields}, timeout=10)
+
+
+def login(sandbox: Sandbox, username: str = "", password: str = "") -> dict[str, Any]:
+    answer = grant(
+        sandbox,
+        grant_type="password",
+        username=username or sandbox.username,
+        password=password or sandbox.password,
+    )
+    answer.raise_for_status()
+    return dict(answer.json())
+
+
+@pytest.fixture
+def get(sandbox: Sandbox) -> Callable[..., requests.Response]:
+    """GET with a fresh token; nothing follows redirects unless told."""
+    token = login(sandbox)["access_token"]
+    sandbox.clear()
+
+    def get(url: str = "", *, method: str = "GET", **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+        options = {"timeout": 10, "allow_redirects": False, **options}
+        return requests.request(method, url or sandbox.url(), headers=headers, **options)
+
+    return get
+
+
+def local(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,168 @@
+"""What the sandbox does wrong when told to, and that it stops when told to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from rio_terrascope.sandbox import Sandbox
+
+from .conftest import CONTENT, grant, login
+
+Get = Callable[..., requests.Response]
+
+
+def test_fail_a_number_of_times(sandbox: Sandbox, get: Get) -> None:
+    sandbox.fail(503, times=2, headers={"Retry-After": "7"})
+    first = get()
+    assert (first.status_code, first.headers["Retry-After"]) == (503, "7")
+    assert "<h1>503 Service Unavailable</h1>" in first.text
+    assert [get().status_code, get().status_code] == [503, 200]
+    assert [request.status for request in sandbox.requests()] == [503, 503, 200]
+
+
+def test_fail_until_healed(sandbox: Sandbox, get: Get) -> None:
+    sandbox.fail(500, times=None)
+    assert {get().status_code for _ in range(5)} == {500}
+    sandbox.heal()
+    assert get().status_code == 200
+
+
+def test_fail_hits_what_it_is_meant_for(sandbox: Sandbox, get: Get) -> None:
+    sandbox.fail(418, times=None, match="n=2", method="GET")
+    assert get(sandbox.url("?n=1")).status_code == 200
+    assert get(sandbox.url("?n=2"), method="HEAD").status_code == 200
+    assert get(sandbox.other_url("?n=2")).status_code == 200
+    assert get(sandbox.url("?n=2")).status_code == 418
+
+
+def test_fail_with_a_body(sandbox: Sandbox, get: Get) -> None:
+    sandbox.fail(200, body=b"\x00garbage", content_type="image/tiff")
+    answer = get()
+    assert (answer.status_code, answer.content) == (200, b"\x00garbage")
+    assert answer.headers["Content-Type"] == "image/tiff"
+
+
+def test_fail_on_the_login_server(sandbox: Sandbox) -> None:
+    sandbox.fail(401, server="sso")
+    sandbox.fail(400, server="sso")
+    sandbox.fail(502, server="sso")
+    fields = {"grant_type": "password", "username": "researcher", "password": sandbox.password}
+    answers = [grant(sandbox, **fields) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401, 400, 502, 200]
+    assert answers[0].json() == {
+        "error": "invalid_grant",
+        "error_description": "Invalid user credentials",
+    }
+    assert answers[1].json()["error_description"] == "Token is not active"
+    assert answers[2].headers["Content-Type"].startswith("text/html")
+    # A failed request was a token request all the same.
+    assert [request.grant for request in sandbox.requests("sso")] == ["password"] * 4
+
+
+def test_hang_until_healed(sandbox: Sandbox, get: Get) -> None:
+    sandbox.hang()
+    outcome: list[BaseException] = []
+
+    def hung() -> None:
+        try:
+            get()
+        except requests.ConnectionError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=hung)
+    thread.start()
+    sandbox.wait_for(len)
+    assert get(sandbox.url("?n=meanwhile")).status_code == 200
+    assert thread.is_alive()
+    sandbox.heal()
+    thread.join(10)
+    assert len(outcome) == 1
+    assert sandbox.requests()[0].status is None
+
+
+def test_hang_until_the_client_goes(sandbox: Sandbox, get: Get) -> None:
+    sandbox.hang()
+    with pytest.raises(requests.ReadTimeout):
+        get(timeout=0.1)
+    assert get().status_code == 200
+
+
+def test_reset(sandbox: Sandbox, get: Get) -> None:
+    sandbox.reset()
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        get()
+    assert sandbox.requests()[0].status is None
+    assert get().status_code == 200
+
+
+def test_reset_in_the_body(sandbox: Sandbox, get: Get) -> None:
+    sandbox.reset(after=5000)
+    assert get(method="HEAD").status_code == 200
+    answer = get(stream=True)
+    assert answer.status_code == 200
+    assert int(answer.headers["Content-Length"]) == len(CONTENT)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="reset by peer"):
+        _ = answer.content
+    request = sandbox.requests()[-1]
+    assert (request.status, request.sent) == (200, 5000)
+
+
+def test_reset_after_the_headers(sandbox: Sandbox, get: Get) -> None:
+    sandbox.reset(after=0)
+    answer = get(stream=True)
+    assert answer.status_code == 200
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="reset by peer"):
+        _ = answer.content
+
+
+def test_truncate(sandbox: Sandbox, get: Get) -> None:
+    sandbox.truncate(after=5000)
+    answer = get(stream=True)
+    received: list[bytes] = []
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
+        received.extend(answer.iter_content(1000))
+    assert b"".join(received) == CONTENT[:5000]
+    assert sandbox.requests()[0].sent == 5000
+    assert get().content == CONTENT
+
+
+def test_drip(sandbox: Sandbox, get: Get) -> None:
+    sandbox.drip(0.02)
+    start = time.monotonic()
+    answer = get(headers={"Range": "bytes=0-10239"})
+    assert answer.content == CONTENT[:10240]
+    assert time.monotonic() - start > 9 * 0.02
+
+
+def test_wrong_content_range(sandbox: Sandbox, get: Get) -> None:
+    sandbox.wrong_content_range()
+    assert get().status_code == 200
+    answer = get(headers={"Range": "bytes=0-99"})
+    assert (answer.status_code, answer.headers["Content-Range"]) == (206, "bytes 1-100/102400")
+    assert get(headers={"Range": "bytes=0-99"}).headers["Content-Range"] == "bytes 0-99/102400"
+
+
+def test_latency_does_not_add_up(sandbox: Sandbox, get: Get) -> None:
+    sandbox.latency(0.2)
+    start = time.monotonic()
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0.2 <= time.monotonic() - start < 1.0
+    sandbox.heal()
+    start = time.monotonic()
+    login(sandbox)
+    assert time.monotonic() - start < 0.2
+
+
+def test_faults_come_in_the_order_given(sandbox: Sandbox, get: Get) -> None:
+    sandbox.fail(500)
+    sandbox.fail(502)
+    assert [get().status_code for _ in range(3)] == [500, 502, 200]
