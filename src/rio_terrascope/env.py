@@ -208,9 +208,8 @@ class TerrascopeEnv(rasterio.Env):
         token = self.tokens.refresh(stale)
         if self.scope == "env" and self._plain_envs():
             rasterio.env.setenv(**self._header_option(token))
-        if gdal.why_not_scoped() is None:
-            for prefix in vsi_prefixes(self.settings):
-                gdal.forget(prefix)
+        for prefix in vsi_prefixes(self.settings):
+            gdal.forget(prefix)
         return token
 
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
@@ -264,8 +263,7 @@ class TerrascopeEnv(rasterio.Env):
             refusal = _refusal(error, url, token)
             if refusal is None:
                 raise
-        if gdal.why_not_scoped() is None:
-            gdal.forget(url)  # or the next open would fail from memory
+        gdal.forget(url)  # or the next open would fail from memory
         return refusal
 
     def _plain_envs(self) -> list[rasterio.Env]:

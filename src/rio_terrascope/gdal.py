@@ -10,7 +10,6 @@ import ctypes
 import functools
 import logging
 import os
-import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
@@ -96,8 +95,14 @@ def get_config_option(key: str) -> str | None:
 
 
 def get_path_option(prefix: str, key: str) -> str | None:
-    """Return the path-specific option for paths that begin with `prefix`."""
+    """Return an option as GDAL sees it for paths that begin with `prefix`."""
     return _decoded(_libgdal().VSIGetPathSpecificOption(prefix.encode(), key.encode(), None))
+
+
+def get_own_path_option(prefix: str, key: str) -> str | None:
+    """Return the path-specific option alone: None where GDAL falls back on the configuration."""
+    value = get_path_option(prefix, key)
+    return None if value == get_config_option(key) else value
 
 
 def forget(path: str) -> None:
@@ -105,7 +110,13 @@ def forget(path: str) -> None:
 
     Bytes, sizes, and that an open has failed: without this a 401 is answered again from memory.
     """
-    _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
+    if why_not_scoped() is None:
+        _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
+    else:
+        with contextlib.suppress(ImportError):  # rasterio has it from 1.5 on
+            from rasterio.cache import invalidate
+
+            invalidate(path)
 
 
 def forget_all() -> None:
@@ -170,7 +181,7 @@ class AppliedOptions:
 def _get(option: Option) -> str | None:
     prefix, key = option
     if prefix is not None:
-        return get_path_option(prefix, key)
+        return get_own_path_option(prefix, key)
     # what was set for the process alone: an environment variable must not be put back as a setting
     return _decoded(_libgdal().CPLGetGlobalConfigOption(key.encode(), None))
 
@@ -182,6 +193,9 @@ def _set(option: Option, value: str | None) -> None:
         _libgdal().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
     else:
         _libgdal().CPLSetConfigOption(key.encode(), encoded)
+
+
+_HEADER, _NEXT = "header", "next"  # the only names in the folder of a header file
 
 
 class HeaderFile:
@@ -198,12 +212,12 @@ class HeaderFile:
         If no place can be written to.
     """
 
-    _PREFIX = "rio-terrascope-"
+    _PREFIX = ".rio-terrascope-header-"
 
     def __init__(self) -> None:
         sweep()
         self.folder, self._lock = _private_folder(self._PREFIX)
-        self.path = self.folder / "header"
+        self.path = self.folder / _HEADER
         self._cleanup = weakref.finalize(self, _remove, self.folder, self._lock, os.getpid())
 
     def write(self, access_token: str) -> None:
@@ -214,7 +228,7 @@ class HeaderFile:
         OSError
             If the disk is full, say; the old line stays.
         """
-        beside = self.folder / "next"
+        beside = self.folder / _NEXT
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
@@ -277,9 +291,13 @@ def _try_lock(folder: Path) -> int | None:
 
 
 def _remove(folder: Path, lock: int | None, owner: int) -> None:
+    """Remove a header file and its folder, and nothing else that might be in there."""
     if os.getpid() != owner:
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for name in (_HEADER, _NEXT):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
     if lock is not None:
         os.close(lock)
 

@@ -40,41 +40,40 @@ class Login:
     def __init__(self, tokens: TokenSource) -> None:
         self.tokens = tokens
         self.header_file: gdal.HeaderFile | None = None
-        self._writing = threading.Lock()
 
     def open(self, *, share_with_gdal: bool) -> None:
         """Keep the token fresh, and, once that is asked for, in a file for GDAL. May be called again."""
         self.tokens.start()
         if share_with_gdal and self.header_file is None:
             self.header_file = gdal.HeaderFile()
-            self.tokens.subscribe(self._write)
-            self._write()
+            try:
+                self.tokens.subscribe(self._write)
+            except OSError as error:
+                raise SettingsError(
+                    f"the token cannot be kept for GDAL in {self.header_file.folder}: {error.strerror}. "
+                    "Next: make room there, or make TMPDIR name another folder."
+                ) from None
 
     def close(self) -> threading.Thread | None:
         """Remove the file, end the refresh, and return its thread, which may take a moment to end."""
         self.tokens.unsubscribe(self._write)
-        with self._writing:
-            header_file, self.header_file = self.header_file, None
-        if header_file is not None:
-            header_file.close()
+        if self.header_file is not None:
+            self.header_file.close()
+            self.header_file = None
             gdal.sweep()  # what forked children left that ended without leaving the block
         return self.tokens.stop()
 
     def reopen_in_child(self) -> None:
         """Give a forked child a file and a refresh of its own; the parent's end with the parent."""
-        self._writing = threading.Lock()
-        if self.header_file is not None:
+        if self.header_file is not None and self.tokens.current is not None:
             self.header_file.disown()
             self.header_file = gdal.HeaderFile()
-            self._write()
+            self._write(self.tokens.current)
         self.tokens.start()
 
-    def _write(self, _new: Token | None = None) -> None:
-        # the source's current token, not the one announced: of two writers the last one is right
-        with self._writing:
-            token = self.tokens.current
-            if self.header_file is not None and token is not None:
-                self.header_file.write(token.access_token)
+    def _write(self, token: Token) -> None:
+        if self.header_file is not None:
+            self.header_file.write(token.access_token)
 
 
 @dataclass(eq=False)
@@ -164,8 +163,8 @@ class Logins:
                     stay.choose_options(given, self._options)
                     stay.entered = True
                     self._apply()
-                    for prefix in vsi_prefixes(settings):
-                        gdal.forget(prefix)
+                for prefix in vsi_prefixes(settings):
+                    gdal.forget(prefix)
         except BaseException:
             self.leave(stay)
             raise
@@ -178,10 +177,10 @@ class Logins:
             self._stays.remove(stay)
             if gdal.why_not_scoped() is None:
                 self._apply()
-                still = {prefix for other in self._stays for prefix in vsi_prefixes(other.settings)}
-                for prefix in vsi_prefixes(stay.settings):
-                    if prefix not in still:
-                        gdal.forget(prefix)
+            still = {prefix for other in self._stays for prefix in vsi_prefixes(other.settings)}
+            for prefix in vsi_prefixes(stay.settings):
+                if prefix not in still:
+                    gdal.forget(prefix)
             if all(other.login is not stay.login for other in self._stays):
                 thread = stay.login.close()
         if thread is not None:

@@ -135,7 +135,9 @@ class TokenEndpoint:
             if not answer.may_pass:
                 return self._read(answer, form, asked_at)
             if attempt < attempts:
-                wait = answer.retry_after or random.uniform(0.5, 1.0) * 0.5 * 2**attempt  # noqa: S311
+                wait = answer.retry_after
+                if wait is None:
+                    wait = random.uniform(0.5, 1.0) * 0.5 * 2**attempt  # noqa: S311
                 log.info("%s; trying again in %.1f s", answer.summary, wait)
                 self._sleep(wait)
         raise TokenEndpointError(

@@ -85,6 +85,7 @@ class TokenSource:
         self._monotonic = monotonic
         self._listeners: list[Callable[[Token], None]] = []
         self._flight = threading.Lock()  # held while a request is under way
+        self._telling = threading.Lock()  # held while listeners are told; never over a request
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._untold = False  # a listener could not take the newest token yet
@@ -97,7 +98,7 @@ class TokenSource:
         self._life = 0.0  # seconds that the token had when it came
         self._came_at = 0.0  # on the monotonic clock
         if token is not None:
-            self._keep(token)
+            self._publish(token)
         _sources.add(self)
 
     def __repr__(self) -> str:
@@ -172,9 +173,8 @@ class TokenSource:
         InvalidCredentialsError, TokenEndpointError
             As `get` does.
         """
-        if stale is not None and stale is not self._token:
-            return self.get()
-        return self._renew(self._token, ATTEMPTS)
+        # by way of the lock, so that the listeners have the replacement too when this returns
+        return self._renew(stale or self._token, ATTEMPTS)
 
     def refresh_if_due(self) -> None:
         """Make the early refresh if it is time, without waiting for one that is under way.
@@ -206,8 +206,7 @@ class TokenSource:
                 credentials.username, credentials.password, attempts=ATTEMPTS
             )
             self._credentials, self._refusal = credentials, None
-            self._keep(token)
-            self._tell()
+            self._publish(token)
             return token
 
     def knows(self, credentials: Credentials) -> bool:
@@ -219,17 +218,26 @@ class TokenSource:
         )
 
     def subscribe(self, listener: Callable[[Token], None]) -> None:
-        """Call `listener` with each new token, before anybody else sees it.
+        """Call `listener` with the current token now, and with each new one before anybody gets it.
 
-        A listener that raises OSError is called again until it succeeds. It must not ask this
-        source for a token.
+        A listener that raises OSError later on is called again until it succeeds. It must not ask
+        this source for a token.
+
+        Raises
+        ------
+        OSError
+            If the listener raises it for the current token.
         """
-        self._listeners.append(listener)
+        with self._telling:
+            if self._token is not None:
+                listener(self._token)
+            self._listeners.append(listener)
 
     def unsubscribe(self, listener: Callable[[Token], None]) -> None:
-        """Call `listener` no more."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        """Call `listener` no more; when this returns, it is not being called either."""
+        with self._telling:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
     def start(self) -> None:
         """Start the background thread that refreshes ahead of time, unless it runs."""
@@ -267,7 +275,7 @@ class TokenSource:
         """Replace `stale` by a new token: one request at a time, shared by all who wait for it."""
         failures = self._failures
         with self._flight:
-            if self._token is not None and self._token is not stale:
+            if self._token is not None and self._token is not stale and self.seconds_left > 0:
                 return self._token  # it came while we waited
             if self._refusal is not None:
                 raise _again(self._refusal)
@@ -278,8 +286,7 @@ class TokenSource:
             except TerrascopeError as error:
                 self._note_failure(error)
                 raise
-            self._keep(token)
-            self._tell()
+            self._publish(token)
             return token
 
     def _request(self, attempts: int) -> Token:
@@ -302,10 +309,13 @@ class TokenSource:
             "neither a refresh token nor a password. Next: log in again."
         )
 
-    def _keep(self, token: Token) -> None:
-        self._life = token.expires_at - self._clock()
-        self._came_at = self._monotonic()
-        self._token = token
+    def _publish(self, token: Token) -> None:
+        """Tell the listeners first, so that who gets the token finds it wherever they put it."""
+        with self._telling:
+            self._tell(token)
+            self._life = token.expires_at - self._clock()
+            self._came_at = self._monotonic()
+            self._token = token
         self._last_error = None
         self._failures_in_a_row = 0
         self._retry_at = 0.0
@@ -321,27 +331,24 @@ class TokenSource:
         pause = min(BACKOFF_LIMIT, first * 2.0 ** min(self._failures_in_a_row - 1, 30))
         self._retry_at = self._monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311
 
-    def _tell(self) -> None:
-        token = self._token
+    def _tell(self, token: Token) -> None:
         self._untold = False
-        for listener in list(self._listeners):
+        for listener in self._listeners:
             try:
-                if token is not None:
-                    listener(token)
+                listener(token)
             except OSError as error:
                 self._untold = True
                 log.error("the new token could not be handed on, trying again: %s", error)
 
     def _tell_again(self) -> None:
-        if self._untold and self._flight.acquire(blocking=False):
-            try:
-                self._tell()
-            finally:
-                self._flight.release()
+        with self._telling:
+            if self._untold and self._token is not None:
+                self._tell(self._token)
 
     def _after_fork_in_child(self) -> None:
         # Another thread of the parent may have held the lock, and no thread came along.
         self._flight = threading.Lock()
+        self._telling = threading.Lock()
         self._stopped = threading.Event()
         self._thread = None
         # A refresh token is good for one use. The parent goes on using it; a child that has

@@ -1,0 +1,100 @@
+"""What the tests share: tiles, and stand-ins for Terrascope in processes of their own."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import rasterio
+
+from rio_terrascope.sandbox import Sandbox
+from rio_terrascope.sandbox.tile import write_tile
+
+PROJECT = Path(__file__).resolve().parents[1]
+REAL_TILES = Path(os.environ.get("TERRASCOPE_TEST_TILES", PROJECT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory):
+    """The WorldCover tile N00E006 of 2020 and 2021: the real ones where they are, else synthetic ones."""
+    real = sorted(REAL_TILES.glob("ESA_WorldCover_10m_*_N00E006_Map.tif"))
+    if len(real) == 2:
+        return real
+    folder = tmp_path_factory.mktemp("tiles")
+    files = []
+    for year, version in ((2020, "v100"), (2021, "v200")):
+        file = folder / f"ESA_WorldCover_10m_{year}_{version}_N00E006_Map.tif"
+        write_tile(file, year=year)
+        files.append(file)
+    return files
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(monkeypatch, tmp_path):
+    """No settings, password or netrc of the machine's; a runtime folder in which a test can look."""
+    for name in [name for name in os.environ if name.startswith("TERRASCOPE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    return runtime
+
+
+@pytest.fixture(scope="session")
+def _long_running(tiles):
+    with Sandbox(tiles=tiles, accounts={"colleague": "other-password"}) as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(_long_running, monkeypatch):
+    """A stand-in whose tokens live 300 s; the environment leads to it."""
+    for name, value in _long_running.environ.items():
+        monkeypatch.setenv(name, value)
+    _long_running.clear()
+    yield _long_running
+    _long_running.heal()
+    _long_running.login_page(False)
+    _long_running.latency(0)
+
+
+@pytest.fixture
+def fleeting(tiles, monkeypatch):
+    """A stand-in whose tokens live 2 s; the environment leads to it."""
+    with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
+        for name, value in server.environ.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def local(tiles):
+    """The first tile's file, opened: what the pixels must be."""
+    with rasterio.open(tiles[0]) as dataset:
+        yield dataset
+
+
+@pytest.fixture
+def in_threads():
+    """Run functions in threads of their own, wait for all, and raise what one of them raised."""
+
+    def run(*functions):
+        errors = []
+
+        def call(function):
+            try:
+                function()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=call, args=(function,)) for function in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a thread hangs"
+        if errors:
+            raise errors[0]
+
+    return run

@@ -1,0 +1,65 @@
+"""Small things that several test modules use."""
+
+import random
+import threading
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+LAND = (5600, 16000, 12000, 19000)  # columns and rows of the tile N00E006 with most of its data
+
+
+def some_windows(count, size=256, seed=0):
+    """Windows over the part of the tile that has data."""
+    rng = random.Random(seed)
+    left, top, width, height = LAND
+    for _ in range(count):
+        yield Window(left + rng.randrange(width - size), top + rng.randrange(height - size), size, size)
+
+
+def assert_same_pixels(dataset, local, windows):
+    """Compare windows of an open dataset with the local file."""
+    for window in windows:
+        np.testing.assert_array_equal(dataset.read(1, window=window), local.read(1, window=window))
+
+
+def read_until(dataset, file, server, condition, *, forget=None):
+    """Read windows and compare them with the file until the requests to `server` satisfy a condition.
+
+    `forget` is called between windows, so that GDAL has to ask the server again.
+    """
+    done = threading.Event()
+
+    def watch():
+        server.wait_for(condition, timeout=60)
+        done.set()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    windows = 0
+    with rasterio.open(file) as local:
+        for window in some_windows(1_000_000, seed=7):
+            assert_same_pixels(dataset, local, [window])
+            windows += 1
+            if forget is not None:
+                forget()
+            if done.wait(0.02):
+                return windows
+            assert watcher.is_alive() or done.is_set(), "what was waited for did not come"
+    raise AssertionError("out of windows")
+
+
+def grants(requests, kind):
+    """Count the token requests of one grant type."""
+    return sum(request.grant == kind for request in requests)
+
+
+def refreshed(times):
+    """Return a condition: the token has been refreshed that often."""
+    return lambda requests: grants(requests, "refresh_token") >= times
+
+
+def tokens_sent(requests):
+    """What the data requests' tokens were worth, as a set."""
+    return {request.authorization for request in requests}

@@ -1,0 +1,177 @@
+"""The token goes to Terrascope's origins and to nobody else."""
+
+import threading
+
+import pytest
+import rasterio
+
+from helpers import assert_same_pixels, some_windows, tokens_sent
+from rio_terrascope import SettingsError, TerrascopeSession, terrascope_env
+
+
+def read(url, local, **options):
+    with rasterio.open(url, **options) as src:
+        assert_same_pixels(src, local, some_windows(2))
+
+
+@pytest.fixture
+def elsewhere(sandbox):
+    """What the open server received: first whether it was asked at all, then the worth of the tokens."""
+
+    def received():
+        requests = sandbox.requests("other")
+        assert requests, "the open server was not asked, so nothing is shown"
+        return {request.authorization for request in requests}
+
+    return received
+
+
+def vrt_over_both(sandbox, tmp_path):
+    """A VRT whose first band is at Terrascope and whose second is on somebody else's server."""
+    bands = "".join(
+        f"""<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>
+        <SourceFilename relativeToVRT="0">/vsicurl/{url}</SourceFilename><SourceBand>1</SourceBand>
+        </SimpleSource></VRTRasterBand>"""
+        for band, url in enumerate((sandbox.url(), sandbox.other_url()), start=1)
+    )
+    vrt = tmp_path / "both.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="36000" rasterYSize="36000"><SRS>EPSG:4326</SRS>'
+        f"<GeoTransform>6, 8e-05, 0, 3, 0, -8e-05</GeoTransform>{bands}</VRTDataset>"
+    )
+    return vrt
+
+
+def everything(sandbox, local, tmp_path, in_threads):
+    """Read in all the ways in which a token might go astray."""
+    read(sandbox.url(), local)
+    read(sandbox.other_url(), local)
+    in_threads(*[lambda: read(sandbox.other_url(), local)] * 3)
+    for status in (302, 303, 307, 308):
+        read(sandbox.redirect_url(status=status), local)
+        in_threads(lambda status=status: read(sandbox.redirect_url(status=status) + "?thread", local))
+    read(sandbox.signed_redirect_url(), local)
+    in_threads(lambda: read(sandbox.signed_redirect_url() + "?thread", local))
+    with rasterio.open(vrt_over_both(sandbox, tmp_path)) as src:
+        for window in some_windows(2):
+            both = src.read(window=window)
+            assert (both == local.read(1, window=window)).all()
+
+
+def test_in_the_main_thread_and_its_workers(sandbox, local, elsewhere, tmp_path, in_threads):
+    with terrascope_env():
+        everything(sandbox, local, tmp_path, in_threads)
+    assert elsewhere() == {"none"}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_an_env_entered_in_a_worker_thread(sandbox, local, elsewhere, tmp_path, in_threads):
+    def work():
+        with terrascope_env():
+            everything(sandbox, local, tmp_path, in_threads)
+
+    in_threads(work)
+    assert elsewhere() == {"none"}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_other_threads_are_covered_while_one_is_inside(sandbox, local, elsewhere):
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with terrascope_env():
+            inside.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert inside.wait(10)
+    try:
+        read(sandbox.url(), local)
+        read(sandbox.other_url(), local)
+    finally:
+        done.set()
+        holder.join()
+    assert elsewhere() == {"none"}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_a_plain_env_leaks(sandbox, local, elsewhere):
+    """So that the tests above can fail."""
+    with terrascope_env() as env:
+        header = f"Authorization: Bearer {env.token.access_token}"
+    with rasterio.Env(GDAL_HTTP_HEADERS=header):
+        read(sandbox.other_url(), local)
+    assert elsewhere() == {"present"}
+
+
+def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewhere, tmp_path):
+    """So that the signed redirect shows something: without CPL_VSIL_CURL_USE_S3_REDIRECT=NO it leaks."""
+    from rio_terrascope import gdal
+
+    with terrascope_env() as env:
+        file = tmp_path / "header"
+        file.write_text(f"Authorization: Bearer {env.token.access_token}\n")
+    options = gdal.AppliedOptions()
+    options.apply({(f"/vsicurl/{sandbox.origin}/", gdal.HEADER_FILE): str(file)})
+    try:
+        read(sandbox.signed_redirect_url(), local)
+    finally:
+        options.apply({})
+    assert "present" in elsewhere()
+
+
+@pytest.mark.parametrize("status", [301])
+def test_what_cannot_be_had_of_gdal(sandbox, local, elsewhere, status):
+    """GDAL remembers a permanent redirect and takes the header file's lines there.
+
+    No option stops it with GDAL 3.10 to 3.12 (GDAL_HTTP_HEADERS is held back there, the file is
+    not). README tells of it; this test says when a GDAL comes that does better.
+    """
+    with terrascope_env():
+        read(sandbox.redirect_url(status=status), local)
+    assert elsewhere() == {"none", "present"}
+
+
+def test_the_s3_redirect_cannot_be_switched_on(sandbox):
+    with pytest.raises(SettingsError, match="CPL_VSIL_CURL_USE_S3_REDIRECT"):
+        terrascope_env(cpl_vsil_curl_use_s3_redirect="YES")
+    with (
+        rasterio.Env(CPL_VSIL_CURL_USE_S3_REDIRECT="YES"),
+        pytest.raises(SettingsError, match="CPL_VSIL_CURL_USE_S3_REDIRECT"),
+        terrascope_env(),
+    ):
+        pass
+    assert sandbox.requests() == []
+
+
+def test_scope_env_is_the_plain_way_and_leaks(sandbox, local, elsewhere):
+    with terrascope_env(scope="env"):
+        read(sandbox.url(), local)
+        read(sandbox.other_url(), local)
+    assert elsewhere() == {"present"}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_a_session_is_the_plain_way_too(sandbox, local, elsewhere):
+    with rasterio.Env(session=TerrascopeSession()):
+        read(sandbox.url(), local)
+        read(sandbox.other_url(), local)
+    assert elsewhere() == {"present"}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_a_stale_token_in_the_headers_does_not_go_along(sandbox, local, monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_HEADERS", "X-Mine: kept,Authorization: Bearer stale")
+    with terrascope_env():
+        read(sandbox.url(), local)
+    requests = sandbox.requests("data")
+    assert tokens_sent(requests) == {"valid"}
+    assert {request.headers["x-mine"] for request in requests} == {"kept"}
+
+
+@pytest.mark.parametrize("scopes", [("origins", "env"), ("env", "origins")])
+def test_both_scopes_at_once_send_one_token(sandbox, local, scopes):
+    with terrascope_env(scope=scopes[0]), terrascope_env(scope=scopes[1]):
+        read(sandbox.url(), local)
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}

@@ -1,0 +1,280 @@
+"""Entering, nesting and leaving: nothing poisons the block, and nothing of it stays."""
+
+import os
+import threading
+
+import pytest
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from helpers import assert_same_pixels, grants, some_windows, tokens_sent
+from rio_terrascope import (
+    AccountConflictError,
+    CredentialsNotFoundError,
+    InvalidCredentialsError,
+    TerrascopeError,
+    TokenSource,
+    gdal,
+    login,
+    logout,
+    terrascope_env,
+)
+
+REFRESH_THREAD = "rio-terrascope-refresh"
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name == REFRESH_THREAD]
+
+
+def options_set(sandbox):
+    """Everything that the package may have set in GDAL."""
+    prefix = f"/vsicurl/{sandbox.origin}/"
+    per_path = [gdal.HEADER_FILE, gdal.HEADERS, *gdal.PATH_OPTIONS]
+    for_process = [gdal.S3_REDIRECT, *gdal.PROCESS_OPTIONS]
+    found = {key: gdal.get_own_path_option(prefix, key) for key in per_path}
+    found |= {key: gdal.get_config_option(key) for key in for_process}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def assert_no_trace(sandbox, runtime):
+    assert options_set(sandbox) == {}
+    assert list(runtime.iterdir()) == []
+    assert threads() == []
+    sandbox.clear()
+    with pytest.raises(RasterioIOError):
+        rasterio.open(sandbox.url())
+    # asked, so no pixel came from a cache, and without a token
+    assert tokens_sent(sandbox.requests("data")) == {"none"}
+
+
+def test_leaves_no_trace(sandbox, local, clean_surroundings):
+    runtime = clean_surroundings
+    with terrascope_env(), rasterio.open(sandbox.url()) as src:
+        assert_same_pixels(src, local, some_windows(3))
+        assert len(list(runtime.iterdir())) == 1
+        assert threads() == [REFRESH_THREAD]
+        assert gdal.HEADER_FILE in options_set(sandbox)
+    assert_no_trace(sandbox, runtime)
+
+
+def test_leaves_no_trace_after_an_error(sandbox, clean_surroundings):
+    with pytest.raises(ZeroDivisionError), terrascope_env():
+        _ = 1 / 0
+    assert_no_trace(sandbox, clean_surroundings)
+
+
+def test_leaves_no_trace_where_login_fails(sandbox, clean_surroundings):
+    with pytest.raises(InvalidCredentialsError), terrascope_env("researcher", "wrong"):
+        pass
+    assert_no_trace(sandbox, clean_surroundings)
+
+
+def test_wrong_credentials_raise_on_entering_not_before(sandbox):
+    env = terrascope_env("researcher", "wrong")
+    with pytest.raises(InvalidCredentialsError):
+        env.__enter__()
+    assert grants(sandbox.requests(), "password") == 1
+
+
+def test_no_credentials(sandbox, monkeypatch):
+    monkeypatch.delenv("TERRASCOPE_PASSWORD")
+    with pytest.raises(CredentialsNotFoundError, match="TERRASCOPE_PASSWORD"), terrascope_env():
+        pass
+    assert sandbox.requests() == []
+
+
+def test_the_header_file_is_private_under_any_umask(sandbox, clean_surroundings):
+    before = os.umask(0)
+    try:
+        with terrascope_env() as env:
+            env.refresh()
+            (folder,) = clean_surroundings.iterdir()
+            (file,) = folder.iterdir()
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert env.token.access_token in file.read_text()
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("failure", ["401", "login page"])
+def test_a_failure_before_does_not_poison_the_block(sandbox, local, failure):
+    sandbox.login_page(failure == "login page")
+    with pytest.raises(RasterioIOError):
+        rasterio.open(sandbox.url())
+    with terrascope_env(), rasterio.open(sandbox.url()) as src:
+        assert_same_pixels(src, local, some_windows(1))
+
+
+def test_nested_for_the_same_account_is_one_login(sandbox, local, clean_surroundings):
+    with terrascope_env() as outer:
+        with terrascope_env() as inner:
+            assert inner.token is outer.token
+        with rasterio.open(sandbox.url()) as src:
+            assert_same_pixels(src, local, some_windows(1))
+        with outer, rasterio.open(sandbox.url()) as src:  # the same one, once more
+            assert_same_pixels(src, local, some_windows(1))
+    assert grants(sandbox.requests(), "password") == 1
+    assert_no_trace(sandbox, clean_surroundings)
+
+
+def test_one_env_may_be_used_again(sandbox, local):
+    env = terrascope_env()
+    for _ in range(2):
+        with env, rasterio.open(sandbox.url()) as src:
+            assert_same_pixels(src, local, some_windows(1))
+    with pytest.raises(TerrascopeError, match="not logged in"):
+        _ = env.token
+
+
+def test_two_accounts_at_once(sandbox):
+    with terrascope_env(), pytest.raises(AccountConflictError) as raised:
+        terrascope_env("colleague", "other-password").__enter__()
+    assert sandbox.origin in str(raised.value)
+    assert "researcher" in str(raised.value)
+    assert "logout()" in str(raised.value)
+    assert grants(sandbox.requests(), "password") == 1  # the second one was not even logged in
+    with terrascope_env("colleague", "other-password"):
+        assert sandbox.requests("sso")[-1].username == "colleague"
+
+
+def test_the_same_account_with_a_wrong_password_does_not_get_in(sandbox):
+    with terrascope_env() as env:
+        with pytest.raises(InvalidCredentialsError), terrascope_env("researcher", "wrong"):
+            pass
+        env.open(sandbox.url()).close()
+
+
+def test_a_token_source_of_ones_own(sandbox, local):
+    tokens = TokenSource()
+    with terrascope_env(tokens=tokens) as env, rasterio.open(sandbox.url()) as src:
+        assert env.tokens is tokens
+        assert_same_pixels(src, local, some_windows(1))
+    with terrascope_env(tokens=tokens):  # still logged in
+        pass
+    assert grants(sandbox.requests(), "password") == 1
+
+
+def test_login_and_logout(sandbox, local, clean_surroundings):
+    login()
+    src = rasterio.open(sandbox.url())
+    env = login()  # a notebook's cell run again: the dataset goes on
+    assert_same_pixels(src, local, some_windows(3))
+    assert env.open(sandbox.url()).shape == local.shape
+    assert grants(sandbox.requests(), "password") == 1
+    src.close()
+    logout()
+    logout()
+    assert_no_trace(sandbox, clean_surroundings)
+
+
+def test_login_ends_with_the_process(sandbox, clean_surroundings, tmp_path):
+    import subprocess
+    import sys
+
+    script = (
+        "import os, rio_terrascope; rio_terrascope.login(); "
+        "print(len(os.listdir(os.environ['XDG_RUNTIME_DIR'])))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+    assert list(clean_surroundings.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(sandbox, clean_surroundings):
+    import signal
+    import subprocess
+    import sys
+
+    script = (
+        "import rio_terrascope, os, sys; rio_terrascope.login(); print('in', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "in\n"
+        (others,) = clean_surroundings.iterdir()
+        with terrascope_env():
+            assert others.exists()  # a living process's folder is nobody else's business
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert others.exists()
+    with terrascope_env():
+        assert not others.exists()
+
+
+def test_no_folder_to_write_to(sandbox, clean_surroundings, monkeypatch, tmp_path):
+    import tempfile
+
+    from rio_terrascope import SettingsError
+
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(file))
+    monkeypatch.setattr(tempfile, "tempdir", str(file))
+    with pytest.raises(SettingsError, match="TMPDIR"), terrascope_env():
+        pass
+
+
+class TestOptions:
+    """What the user set wins, and comes back."""
+
+    def test_read_options_are_set_in_all_threads(self, sandbox, in_threads):
+        def look():
+            assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "32768"
+
+        with terrascope_env():
+            look()
+            in_threads(look)
+            prefix = f"/vsicurl/{sandbox.origin}/"
+            assert gdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"
+
+    def test_arguments_win(self, sandbox):
+        with terrascope_env(
+            GDAL_HTTP_MAX_RETRY=7, GDAL_INGESTED_BYTES_AT_OPEN=16384, GDAL_DISABLE_READDIR_ON_OPEN=False
+        ):
+            prefix = f"/vsicurl/{sandbox.origin}/"
+            assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "7"
+            assert gdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "OFF"
+            assert gdal.get_config_option("GDAL_HTTP_MAX_RETRY") == "7"  # and for other hosts, as in any Env
+            with rasterio.Env(CPL_DEBUG=False):  # an inner Env does not clear what holds for the process
+                pass
+            assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "16384"
+        assert options_set(sandbox) == {}
+
+    def test_an_enclosing_env_wins(self, sandbox):
+        with rasterio.Env(GDAL_HTTP_MAX_RETRY=9, GDAL_INGESTED_BYTES_AT_OPEN=999):
+            with terrascope_env():
+                prefix = f"/vsicurl/{sandbox.origin}/"
+                assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "9"
+                assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "999"
+            assert rasterio.env.getenv()["GDAL_HTTP_MAX_RETRY"] == 9
+
+    def test_the_process_configuration_wins_and_comes_back(self, sandbox, monkeypatch):
+        monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "5")
+        prefix = f"/vsicurl/{sandbox.origin}/"
+        theirs = gdal.AppliedOptions()
+        theirs.apply({(None, gdal.S3_REDIRECT): "YES", (prefix, "GDAL_HTTP_CONNECTTIMEOUT"): "77"})
+        try:
+            with terrascope_env():
+                assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "5"
+                assert gdal.get_config_option(gdal.S3_REDIRECT) == "NO"
+            assert gdal.get_config_option(gdal.S3_REDIRECT) == "YES"
+            assert gdal.get_path_option(prefix, "GDAL_HTTP_CONNECTTIMEOUT") == "77"
+        finally:
+            theirs.apply({})
+
+    def test_stays_may_end_in_any_order(self, sandbox):
+        prefix = f"/vsicurl/{sandbox.origin}/"
+        first = terrascope_env(GDAL_HTTP_MAX_RETRY=1)
+        second = terrascope_env(GDAL_HTTP_MAX_RETRY=2, GDAL_INGESTED_BYTES_AT_OPEN=1000)
+        first.__enter__()
+        second.__enter__()
+        assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
+        first.__exit__()
+        assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
+        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "1000"
+        second.__exit__()
+        assert options_set(sandbox) == {}
+        assert not rasterio.env.hasenv()

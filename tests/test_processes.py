@@ -1,0 +1,144 @@
+"""Children: forked ones go on with the parent's login, spawned ones make their own."""
+
+import multiprocessing
+import os
+import sys
+
+import pytest
+import rasterio
+
+from helpers import grants, read_until, refreshed, some_windows, tokens_sent
+from rio_terrascope import gdal, terrascope_env
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
+]
+
+
+def read_while_told(url, file, pipe):
+    """In a child: read windows until the pipe says stop, and answer with how many were right."""
+    import numpy as np
+
+    count = 0
+    with rasterio.open(url) as src, rasterio.open(file) as local:
+        pipe.send("opened")
+        for window in some_windows(100_000, seed=os.getpid()):
+            np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
+            count += 1
+            gdal.forget(url)
+            if pipe.poll(0.02):
+                break
+    pipe.send(count)
+
+
+def enter_and_read(url, file, pipe):
+    with terrascope_env():
+        read_while_told(url, file, pipe)
+
+
+def children(method, target, sandbox, count):
+    context = multiprocessing.get_context(method)
+    started = []
+    for number in range(count):
+        here, there = context.Pipe()
+        url = f"{sandbox.url()}?child={number}"
+        process = context.Process(target=target, args=(url, sandbox.file(), there), daemon=True)
+        process.start()
+        there.close()
+        started.append((process, here))
+    for _process, pipe in started:
+        assert pipe.recv() == "opened"
+    return started
+
+
+def end(started):
+    for _process, pipe in started:
+        pipe.send("stop")
+    for process, pipe in started:
+        assert pipe.recv() > 5
+        process.join(30)
+        assert process.exitcode == 0
+
+
+def test_forked_children_read_over_several_lifetimes(fleeting, clean_surroundings):
+    url = fleeting.url()
+    with terrascope_env(), rasterio.open(url) as src:
+        src.read(1, window=next(some_windows(1)))  # so that GDAL has open connections to share by mistake
+        started = children("fork", read_while_told, fleeting, 2)
+        # nine refreshes each of parent and children
+        read_until(src, fleeting.file(), fleeting, refreshed(24), forget=lambda: gdal.forget(url))
+        end(started)
+    requests = fleeting.requests()
+    assert tokens_sent(fleeting.requests("data")) == {"valid"}
+    # each child logs in by itself once, and leaves the parent's refresh token to the parent
+    assert grants(requests, "password") == 3
+    assert list(clean_surroundings.iterdir()) == []
+
+
+def test_spawned_children_read_over_several_lifetimes(fleeting, clean_surroundings):
+    started = children("spawn", enter_and_read, fleeting, 2)
+    fleeting.wait_for(refreshed(8), timeout=30)
+    end(started)
+    assert tokens_sent(fleeting.requests("data")) == {"valid"}
+    assert grants(fleeting.requests(), "password") == 2
+    assert list(clean_surroundings.iterdir()) == []
+
+
+def test_a_child_that_leaves_does_not_take_the_parents_login_away(sandbox, clean_surroundings):
+    env = terrascope_env()
+    with env:
+        parents = list(clean_surroundings.iterdir())
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                rasterio.open(sandbox.url() + "?child").close()
+                env.__exit__()
+                code = len(list(clean_surroundings.iterdir())) - 1
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert list(clean_surroundings.iterdir()) == parents
+        rasterio.open(sandbox.url()).close()
+    assert list(clean_surroundings.iterdir()) == []
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
+    reader, writer = os.pipe()
+    with terrascope_env():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.close(writer)
+                os.read(reader, 1)  # until the parent has left
+                rasterio.open(sandbox.url() + "?child").close()
+                code = 0
+            finally:
+                os._exit(code)
+    os.close(reader)
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    with terrascope_env():
+        assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
+
+
+def test_a_fork_outside_of_any_block_changes_nothing(sandbox):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if gdal.get_config_option(gdal.S3_REDIRECT) is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="fork is not safe there")
+def test_a_fork_pool(sandbox, tiles):
+    with terrascope_env(), multiprocessing.get_context("fork").Pool(2) as pool:
+        shapes = pool.map(shape_of, [f"{sandbox.url()}?{n}" for n in range(8)])
+    assert set(shapes) == {(36000, 36000)}
+
+
+def shape_of(url):
+    with rasterio.open(url) as src:
+        return src.shape

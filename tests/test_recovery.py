@@ -1,0 +1,169 @@
+"""`env.open` recovers once from a lapsed login, and says plainly what it cannot recover from."""
+
+import threading
+
+import pytest
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from helpers import assert_same_pixels, grants, some_windows, tokens_sent
+from rio_terrascope import AccessDeniedError, TokenEndpointError, terrascope_env
+
+SCOPES = pytest.mark.parametrize("scope", ["origins", "env"])
+
+
+@SCOPES
+@pytest.mark.parametrize("answer", ["401", "login page"])
+def test_a_revoked_token_is_replaced(sandbox, local, scope, answer):
+    sandbox.login_page(answer == "login page")
+    with terrascope_env(scope=scope) as env:
+        sandbox.revoke_tokens()
+        with pytest.raises(RasterioIOError):
+            rasterio.open(sandbox.url())
+        with env.open(sandbox.url()) as src:
+            assert_same_pixels(src, local, some_windows(2))
+    assert grants(sandbox.requests(), "password") == 1
+    assert grants(sandbox.requests(), "refresh_token") == 1
+
+
+@SCOPES
+def test_a_session_that_ended_is_replaced(sandbox, scope):
+    with terrascope_env(scope=scope) as env:
+        sandbox.end_sessions()
+        env.open(sandbox.url()).close()
+    assert grants(sandbox.requests(), "password") == 2
+
+
+def test_twenty_threads_share_one_recovery(sandbox, in_threads):
+    with terrascope_env() as env:
+        sandbox.revoke_tokens()
+        in_threads(*[lambda n=n: env.open(f"{sandbox.url()}?{n}").close() for n in range(20)])
+    assert grants(sandbox.requests(), "refresh_token") == 1
+
+
+def test_refresh_heals_plain_opens_too(sandbox):
+    with terrascope_env() as env:
+        sandbox.revoke_tokens()
+        with pytest.raises(RasterioIOError):
+            rasterio.open(sandbox.url())
+        first = env.token
+        assert env.refresh() is env.token
+        assert env.token is not first
+        rasterio.open(sandbox.url()).close()
+
+
+@SCOPES
+def test_a_url_that_stays_refused(sandbox, scope):
+    sandbox.fail(401, times=None, match=".tif")
+    with terrascope_env(scope=scope) as env:
+        with pytest.raises(AccessDeniedError) as raised:
+            env.open(sandbox.url())
+        assert grants(sandbox.requests(), "refresh_token") == 1
+        sandbox.heal()
+        env.open(sandbox.url()).close()  # GDAL does not remember the failure
+    assert sandbox.url() in str(raised.value)
+    assert "401" in str(raised.value)
+    assert "Next:" in str(raised.value)
+
+
+def test_a_login_page_that_stays(sandbox):
+    sandbox.fail(200, times=None, match=".tif", body="<html>Log in</html>", content_type="text/html")
+    with terrascope_env() as env, pytest.raises(AccessDeniedError, match="login page"):
+        env.open(sandbox.url())
+
+
+@SCOPES
+def test_no_licence(sandbox, scope):
+    sandbox.deny("WORLDCOVER")
+    with terrascope_env(scope=scope) as env, pytest.raises(AccessDeniedError, match="403") as raised:
+        env.open(sandbox.url())
+    assert "licence" in str(raised.value)
+    assert grants(sandbox.requests(), "refresh_token") == 0
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_other_trouble_stays_rasterios(sandbox, status):
+    sandbox.fail(status, times=None, match=".tif")
+    with (
+        terrascope_env(GDAL_HTTP_MAX_RETRY=1, GDAL_HTTP_RETRY_DELAY=0.01) as env,
+        pytest.raises(RasterioIOError, match=str(status)),
+    ):
+        env.open(sandbox.url())
+    assert len(sandbox.requests("sso")) == 1
+
+
+def test_a_file_that_is_no_raster_stays_rasterios(sandbox, tmp_path):
+    text = tmp_path / "readme.txt"
+    text.write_text("not a raster " * 100)
+    with terrascope_env() as env, pytest.raises(RasterioIOError, match="not recognized"):
+        env.open(sandbox.add_file(text, "/download/readme.txt"))
+    assert len(sandbox.requests("sso")) == 1
+
+
+def test_short_trouble_is_ridden_out(sandbox, local):
+    with terrascope_env(GDAL_HTTP_RETRY_DELAY=0.05):
+        sandbox.fail(503, times=2)
+        with rasterio.open(sandbox.url()) as src:
+            sandbox.fail(502, times=1)
+            sandbox.reset(times=1)
+            assert_same_pixels(src, local, some_windows(5))
+
+
+def test_open_does_not_wait_for_a_refresh_while_the_token_is_valid(sandbox):
+    with terrascope_env() as env:
+        sandbox.hang(times=None, server="sso")
+        refresher = threading.Thread(target=env.refresh, daemon=True)
+        refresher.start()
+        sandbox.wait_for(lambda requests: len(requests) == 2, server="sso")
+        env.open(sandbox.url()).close()  # would hang if it waited
+        assert refresher.is_alive()
+        sandbox.heal()
+        refresher.join(30)
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_the_first_login_rides_out_trouble(sandbox):
+    sandbox.fail(503, times=1, server="sso", headers={"Retry-After": "0"})
+    sandbox.fail(429, times=1, server="sso", headers={"Retry-After": "0"})
+    sandbox.reset(times=1, server="sso")
+    with terrascope_env() as env:
+        env.open(sandbox.url()).close()
+    assert len(sandbox.requests("sso")) == 4
+
+
+def test_a_login_service_that_stays_down(sandbox):
+    sandbox.fail(503, times=None, server="sso", headers={"Retry-After": "0"})
+    with pytest.raises(TokenEndpointError, match="503, 4 times"), terrascope_env():
+        pass
+
+
+def test_scope_env_is_renewed_between_opens(sandbox, local):
+    with terrascope_env(scope="env") as env:
+        for _ in range(3):
+            sandbox.expire_tokens()
+            env.refresh()
+            with rasterio.open(sandbox.url()) as src:
+                assert_same_pixels(src, local, some_windows(1))
+            rasterio.open(sandbox.url() + "?plain").close()
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_scope_env_in_worker_threads(sandbox, in_threads):
+    with terrascope_env(scope="env") as env:
+        in_threads(*[lambda n=n: env.open(f"{sandbox.url()}?{n}").close() for n in range(8)])
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+
+
+def test_gdal_that_cannot_scope_falls_back_with_a_warning(sandbox, local, monkeypatch):
+    from rio_terrascope import TerrascopeWarning, gdal
+
+    monkeypatch.setattr(gdal, "why_not_scoped", lambda: "GDAL 3.6.0 is older than 3.7")
+    with pytest.warns(TerrascopeWarning, match=r"GDAL 3\.6\.0 is older.*every host") as warned:
+        env = terrascope_env()
+    assert warned[0].filename == __file__
+    with env, env.open(sandbox.url()) as src:
+        assert env.scope == "env"
+        assert_same_pixels(src, local, some_windows(1))
+        if rasterio.__version__ >= "1.5":  # before, GDAL could not be told to forget the 401
+            sandbox.revoke_tokens()
+            env.open(sandbox.url() + "?2").close()
