@@ -254,7 +254,7 @@ class _Answer:
         for byte in response.iter_content(1):  # the only size that never waits for more than has come
             body += byte
             if len(body) > ANSWER_LIMIT or time.monotonic() > deadline:
-                return cls(f"{summary} and a body without end", status)
+                return cls(f"{summary} with a body without end")
         return cls(summary, status, bytes(body))
 
     def json(self) -> dict[str, Any]:
