@@ -17,6 +17,7 @@ from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
 from rio_terrascope import gdal
+from rio_terrascope.credentials import find_credentials
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
@@ -131,13 +132,11 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
+        credentials = None
+        if self._tokens is None:
+            credentials = find_credentials(self.settings, self._username, self._password)
         stay = logins.enter(
-            self.settings,
-            self.scope,
-            self._given,
-            username=self._username,
-            password=self._password,
-            tokens=self._tokens,
+            self.settings, self.scope, self._given, credentials=credentials, tokens=self._tokens
         )
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
@@ -370,6 +369,7 @@ def login(
         As entering a `TerrascopeEnv` does.
     """
     env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
+    del password  # from the frame, which tools that print local variables would show
     env.__enter__()
     if not _until_logout:
         atexit.register(logout)

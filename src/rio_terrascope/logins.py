@@ -9,7 +9,7 @@ from typing import Literal
 import rasterio.env
 
 from rio_terrascope import gdal
-from rio_terrascope.credentials import find_credentials
+from rio_terrascope.credentials import Credentials
 from rio_terrascope.errors import AccountConflictError, SettingsError
 from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings, url_prefixes
@@ -122,8 +122,7 @@ class Logins:
         scope: Scope,
         given: Mapping[str, str],
         *,
-        username: str | None = None,
-        password: str | None = None,
+        credentials: Credentials | None = None,
         tokens: TokenSource | None = None,
     ) -> Stay:
         """Log in, or join the login of the same account, and let GDAL use it.
@@ -134,8 +133,8 @@ class Logins:
         scope : {"origins", "env"}
         given : mapping of str to str
             The GDAL options that the user gave.
-        username, password, tokens : optional
-            As for `terrascope_env`.
+        credentials, tokens : optional
+            One of the two: who logs in, or a login that is there.
 
         Returns
         -------
@@ -147,9 +146,8 @@ class Logins:
         TerrascopeError
             As entering a `TerrascopeEnv` does.
         """
-        credentials = None
         if tokens is None:
-            credentials = find_credentials(settings, username, password)
+            assert credentials is not None  # noqa: S101
             tokens = TokenSource(credentials.username, credentials.password, settings=settings)
         stay = self._reserve(tokens, settings, scope)
         try:

@@ -113,7 +113,9 @@ class TokenEndpoint:
         TokenEndpointError
             The endpoint cannot be reached, or did not answer with a token.
         """
-        return self._grant(_Form(grant_type="password", username=username, password=password), attempts)
+        form = _Form(grant_type="password", username=username, password=password)
+        del password  # from the frame, which tools that print local variables would show
+        return self._grant(form, attempts)
 
     def refresh_grant(self, refresh_token: str, *, attempts: int = ATTEMPTS) -> Token:
         """Trade a refresh token for a new pair (RFC 6749, section 6).
@@ -125,7 +127,9 @@ class TokenEndpoint:
         TokenEndpointError
             The endpoint cannot be reached, or did not answer with a token.
         """
-        return self._grant(_Form(grant_type="refresh_token", refresh_token=refresh_token), attempts)
+        form = _Form(grant_type="refresh_token", refresh_token=refresh_token)
+        del refresh_token
+        return self._grant(form, attempts)
 
     def _grant(self, form: "_Form", attempts: int) -> Token:
         form["client_id"] = self.settings.client_id

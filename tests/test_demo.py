@@ -1,0 +1,140 @@
+"""`tsread demo` and `tsread sandbox`, as installed."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from rasterio.errors import NotGeoreferencedWarning
+
+import rio_terrascope
+from rio_terrascope.cli import terrascope
+
+TSREAD = Path(sys.executable).with_name("tsread")
+RIO = Path(sys.executable).with_name("rio")
+
+
+def tsread(*arguments, **options):
+    return subprocess.run(
+        [TSREAD, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tiles, tmp_path_factory):
+    """One run of the demo on the tile, and its picture."""
+    picture = tmp_path_factory.mktemp("demo") / "land.png"
+    return tsread("demo", "--tile", tiles[0], "-o", picture), picture
+
+
+def test_demo_tells_in_six_lines_what_happened(demo):
+    done, _picture = demo
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines()[:6])
+    assert lines["Logins"].split()[0] == "1"
+    assert "all equal to the file: yes" in lines["Windows"]
+    total, valid = lines["Requests"].split()[0], lines["Requests"].split()[5]
+    assert total == valid
+    assert int(total) > 10
+    assert lines["Elsewhere"].strip().startswith("3 redirected")
+    assert "0 of them with the token" in lines["Elsewhere"]
+    assert float(lines["Bytes read"].split()[0]) < float(lines["Bytes read"].split()[6])
+    assert "with terrascope_env(" in done.stdout
+
+
+def test_demo_draws_the_land_in_worldcovers_colours(demo, tiles):
+    _done, picture = demo
+    with warnings.catch_warnings(), rasterio.open(tiles[0]) as tile:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        png = rasterio.open(picture)
+        pixels, colours = png.read(1), png.colormap(1)
+        for value in np.unique(pixels[pixels != 0]):
+            assert colours[value] == tile.colormap(1)[value]
+        assert max(png.shape) == 1000
+        assert 10 in pixels  # tree cover
+        assert (pixels == 0).mean() < 0.95
+
+
+def test_demo_needs_no_tile(tmp_path):
+    done = tsread("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".png"] == ["quicklook.png"]
+    again = tsread("demo", cwd=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1
+    assert "--overwrite" in again.stderr
+
+
+def test_demo_says_when_something_is_wrong(monkeypatch, tmp_path):
+    module = importlib.import_module("rio_terrascope.cli.demo")  # the package's name "demo" is the command
+    wrong = module.Account([], 1, 1.0, 1, 1, ["other pixels than the file's at a window"])
+    monkeypatch.setattr(module, "_read_and_count", lambda server, picture: picture.touch() or wrong)
+    result = CliRunner().invoke(terrascope, ["demo", "-o", str(tmp_path / "land.png")])
+    assert result.exit_code == 1
+    assert "all equal to the file: no" in result.output
+    assert "0 logins instead of one" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["demo", "--tile", "/no/such.tif"], ["demo", "--nonsense"], ["nonsense"], ["sandbox", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments, tmp_path):
+    done = tsread(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unwritable_place_is_one_line(tmp_path):
+    done = tsread("demo", "-o", tmp_path / "none" / "land.png")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", [[TSREAD], [RIO, "terrascope"]])
+def test_help_shows_the_same_group(command):
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "demo" in done.stdout
+    assert "sandbox" in done.stdout
+    assert "Read Terrascope's protected rasters" in done.stdout
+
+
+def test_version():
+    assert tsread("--version").stdout == f"tsread, version {rio_terrascope.__version__}\n"
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_sandbox_serves_until_it_is_told_to_end(tiles, end):
+    command = [TSREAD, "sandbox", "--tile", str(tiles[0]), "--token-lifetime", "5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        environ, url = {}, None
+        for line in process.stdout:
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                environ[name] = value
+            elif line.startswith("# protected tile: "):
+                url = line.split()[-1]
+                break
+        script = (
+            "import rasterio, sys; from rio_terrascope import terrascope_env\n"
+            "with terrascope_env(), rasterio.open(sys.argv[1]) as src: print(src.shape)"
+        )
+        reader = subprocess.run(
+            [sys.executable, "-c", script, url],
+            env=os.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert reader.stdout == "(36000, 36000)\n", reader.stderr
+        process.send_signal(end)
+        assert process.wait(30) == 0
