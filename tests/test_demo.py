@@ -62,14 +62,22 @@ def test_demo_draws_the_land_in_worldcovers_colours(demo, tiles):
         assert (pixels == 0).mean() < 0.95
 
 
-def test_demo_needs_no_tile(tmp_path):
+def test_demo_needs_no_tile_and_can_be_run_again(tmp_path):
+    (tmp_path / "quicklook.png").touch()
     done = tsread("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".png"] == ["quicklook.png"]
-    again = tsread("demo", cwd=tmp_path)
-    assert again.returncode == 1
-    assert again.stderr.count("\n") == 1
-    assert "--overwrite" in again.stderr
+    assert (tmp_path / "quicklook-2.png").stat().st_size > 1000
+    assert (tmp_path / "quicklook.png").stat().st_size == 0
+
+
+def test_demo_replaces_no_picture_unasked(tmp_path):
+    picture = tmp_path / "land.png"
+    picture.touch()
+    done = tsread("demo", "-o", picture)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "--overwrite" in done.stderr
+    assert picture.stat().st_size == 0
 
 
 def test_demo_says_when_something_is_wrong(monkeypatch, tmp_path):

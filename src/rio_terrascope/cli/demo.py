@@ -1,5 +1,6 @@
 """``tsread demo``: the main job from end to end, against a local stand-in for Terrascope."""
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +32,10 @@ PICTURE = 1000  # pixels along the longer side
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default="quicklook.png",
-    show_default=True,
-    help="Where to write a picture of the land.",
+    help="Where to write a picture of the land.  [default: quicklook.png, or quicklook-2.png ...]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it is there.")
-def demo(tile: Path | None, output: Path, overwrite: bool) -> None:
+def demo(tile: Path | None, output: Path | None, overwrite: bool) -> None:
     """Read windows of a protected tile while its token expires again and again.
 
     Starts a local stand-in for Terrascope whose tokens live two seconds, holds one dataset open
@@ -48,6 +47,7 @@ def demo(tile: Path | None, output: Path, overwrite: bool) -> None:
     """
     from rio_terrascope.sandbox import Sandbox
 
+    output = output or _free_name()
     with complete_file(output, overwrite=overwrite) as picture:
         click.echo("Starting a local stand-in for Terrascope ...", err=True)
         with Sandbox(tiles=[tile] if tile else [], token_lifetime=TOKEN_LIFETIME) as server:
@@ -61,6 +61,12 @@ def demo(tile: Path | None, output: Path, overwrite: bool) -> None:
     click.echo("            src.read(1, window=window)")
     if account.wrong:
         raise click.ClickException(f"this should not have happened: {'; '.join(account.wrong)}.")
+
+
+def _free_name() -> Path:
+    """Return a name for the picture that is not taken, so that the demo can be run again."""
+    names = itertools.chain(["quicklook.png"], (f"quicklook-{n}.png" for n in itertools.count(2)))
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 @dataclass
