@@ -38,8 +38,8 @@ def terrascope_env(
     Parameters
     ----------
     username, password : str, optional
-        Looked for in TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then in ``~/.netrc``, where
-        not given.
+        Where not given: TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then the login that ``tsread login``
+        has saved, then ``~/.netrc``.
     settings : Settings, optional
         Where to log in, and where the token may go; read from the environment where not given.
     tokens : TokenSource, optional

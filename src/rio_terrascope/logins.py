@@ -9,7 +9,6 @@ from typing import Literal
 import rasterio.env
 
 from rio_terrascope import gdal
-from rio_terrascope.credentials import find_credentials
 from rio_terrascope.errors import AccountConflictError, SettingsError
 from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings, url_prefixes
@@ -150,8 +149,8 @@ class Logins:
         """
         credentials = None
         if tokens is None:
-            credentials = find_credentials(settings, username, password)
-            tokens = TokenSource(credentials.username, credentials.password, settings=settings)
+            tokens = TokenSource(username, password, settings=settings)
+            credentials = tokens.credentials
         stay = self._reserve(tokens, settings, scope)
         try:
             if credentials is None or stay.login.tokens.knows(credentials):
