@@ -1,5 +1,6 @@
 """Read Terrascope's protected rasters with rasterio."""
 
+from rio_terrascope import worldcover
 from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
 from rio_terrascope.errors import (
     AccessDeniedError,
@@ -12,6 +13,7 @@ from rio_terrascope.errors import (
     TokenEndpointError,
 )
 from rio_terrascope.oidc import Token
+from rio_terrascope.reading import read_bbox, read_windows, sample
 from rio_terrascope.settings import Settings
 from rio_terrascope.tokens import TokenSource
 
@@ -33,5 +35,9 @@ __all__ = [
     "TokenSource",
     "login",
     "logout",
+    "read_bbox",
+    "read_windows",
+    "sample",
     "terrascope_env",
+    "worldcover",
 ]

@@ -149,6 +149,7 @@ class TerrascopeEnv(rasterio.Env):
             raise
         self._stays.append(stay)
         self._plain_envs().append(plain)
+        _entered.append(self)
         return self
 
     def __exit__(
@@ -158,6 +159,7 @@ class TerrascopeEnv(rasterio.Env):
         exc_tb: TracebackType | None = None,
     ) -> None:
         stay = self._stays.pop()
+        _entered.remove(self)
         try:
             if self._plain_envs():  # empty where another thread than the one that entered leaves
                 plain = self._plain_envs().pop()
@@ -289,6 +291,17 @@ class TerrascopeEnv(rasterio.Env):
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
         own = gdal.without_authorization(self._given.get(gdal.HEADERS, ""))
         return {gdal.HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
+
+
+_entered: list[TerrascopeEnv] = []  # by all threads, the newest last
+
+
+def active_env(url: str | None = None) -> TerrascopeEnv | None:
+    """Return the newest env that is entered in this process and covers a URL, if one is given."""
+    for env in reversed(_entered.copy()):
+        if url is None or env.settings.covers(url):
+            return env
+    return None
 
 
 class TerrascopeSession(Session):
