@@ -228,6 +228,17 @@ def read(
     return array, grid.profile
 
 
+def grid_profile(bbox: Sequence[float], resolution: float | None = None) -> dict[str, Any]:
+    """Return the profile that `read` returns with a box, without reading."""
+    return _Grid.of(bbox, _factor(resolution)).profile
+
+
+def known_sea() -> frozenset[str]:
+    """Return the URLs that were asked for and that there are no tiles of."""
+    with _lock:
+        return frozenset(_sea)
+
+
 def forget_sea() -> None:
     """Ask the server again for tiles that it did not have."""
     with _lock:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rio_terrascope.settings import Settings
     from rio_terrascope.tokens import TokenSource
 
-CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps; its own choice is 5 % of the machine
+CACHE = 32 * 2**20  # bytes of decoded blocks that GDAL keeps; its own choice is 5 % of the machine
 
 
 def token_source(settings: "Settings") -> "TokenSource":
@@ -75,10 +75,20 @@ def access(*urls: str) -> Iterator[None]:
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Any]:
     """Open a raster inside an `access` of its own; as `rasterio.open`, its errors name the URL."""
-    from rio_terrascope.reading import open_dataset
+    from rasterio.errors import RasterioIOError
 
-    with access(url), open_dataset(url) as dataset:
-        yield dataset
+    from rio_terrascope.reading.datasets import naming, open_dataset
+
+    with access(url):
+        with naming(url):
+            dataset = open_dataset(url)
+        with dataset:
+            try:
+                yield dataset
+            except RasterioIOError as error:
+                if "Read failed" not in str(error):  # of the output, perhaps
+                    raise
+                raise RasterioIOError(f"{url}: {error}") from error
 
 
 def _say_what_is_read_without(urls: Iterable[str], settings: "Settings") -> None:

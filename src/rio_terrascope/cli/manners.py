@@ -115,9 +115,9 @@ class Progress:
         if self._bar is not None:
             self._bar.render_finish()
 
-    def tell(self, done: int, total: int) -> None:
+    def tell(self, done: int, total: int | None) -> None:
         """Show that `done` of `total` is done."""
-        if not self._shown or time.monotonic() < self._from:
+        if not self._shown or total is None or time.monotonic() < self._from:
             return
         if self._bar is None:
             self._bar = progress_bar(total, self._label)
@@ -146,7 +146,7 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def output_option(suffix: str, *, default: str | None = None) -> Callable[[Any], Any]:
+def output_option(suffix: str, *, default: str | None = None, required: bool = True) -> Callable[[Any], Any]:
     """Return the option ``-o`` with ``--overwrite``, spelled as rio spells them.
 
     Parameters
@@ -154,7 +154,8 @@ def output_option(suffix: str, *, default: str | None = None) -> Callable[[Any],
     suffix : str
         The usual one, for the help text.
     default : str, optional
-        Required where there is none.
+    required : bool
+        Whether it has to be given where there is no default.
     """
     shown = " '-' is stdout." + ("  [default: -]" if default == "-" else "")
     output = click.option(
@@ -162,7 +163,7 @@ def output_option(suffix: str, *, default: str | None = None) -> Callable[[Any],
         "--output",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar=f"OUT{suffix}",
-        required=default is None,
+        required=required and default is None,
         default=default,
         help=f"The file to write.{shown}",
     )

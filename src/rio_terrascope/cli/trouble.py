@@ -4,6 +4,7 @@ import errno
 import re
 from urllib.parse import urlsplit
 
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
 from rio_terrascope.errors import TerrascopeError
@@ -29,7 +30,7 @@ def in_words(error: BaseException) -> str:
         return f"{message.rstrip('.')}. Next: give the CRS as rio does, EPSG:4326 say."
     if isinstance(error, RasterioIOError):
         return _read_trouble(message, _innermost(error))
-    if isinstance(error, RasterioError):
+    if isinstance(error, RasterioError | CPLE_BaseError):
         return f"{message.rstrip('.')}."
     if isinstance(error, ValueError):  # the library's functions say so what arguments they cannot use
         return f"{message.rstrip('.')}."

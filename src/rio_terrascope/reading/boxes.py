@@ -73,25 +73,34 @@ def read_bbox(
     >>> with terrascope_env():  # doctest: +SKIP
     ...     pixels, profile = read_bbox(url, (6.5, 0.0, 6.75, 0.5), max_size=1000)
     """
-    if resolution is not None and max_size is not None:
-        raise ValueError("give resolution or max_size, not both.")
-    pixel_size = check_resolution(resolution)
-    if max_size is not None and max_size < 1:
-        raise ValueError(f"max_size is {max_size}; it has to be at least 1.")
+    # before anything is asked of a server
+    check_size(resolution, max_size)
 
     def read(dataset: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
         window = bounds_window(dataset, bbox, crs=crs)
         bands = check_indexes(indexes, dataset.count, str(url))
-        shape = (window.height, window.width)
-        if pixel_size is not None:
-            shape = _shape_for_resolution(window, dataset.transform, pixel_size)
-        elif max_size is not None:
-            shape = _shape_for_size(window, max_size)
+        shape = output_shape(dataset, window, resolution=resolution, max_size=max_size)
         array = read_shape(dataset, window, shape, bands, masked=masked)
         return array, profile_of(dataset, window, array)
 
     with Datasets(keep=1) as datasets:
         return datasets.read(url, read)
+
+
+def output_shape(
+    dataset: Any,
+    window: Window,
+    *,
+    resolution: float | tuple[float, float] | None = None,
+    max_size: int | None = None,
+) -> tuple[int, int]:
+    """Return the rows and columns that a window is read in; arguments and errors as of `read_bbox`."""
+    pixel_size = check_size(resolution, max_size)
+    if pixel_size is not None:
+        return _shape_for_resolution(window, dataset.transform, pixel_size)
+    if max_size is not None:
+        return _shape_for_size(window, max_size)
+    return window.height, window.width
 
 
 def read_shape(
@@ -130,6 +139,17 @@ def check_indexes(indexes: int | Sequence[int] | None, count: int, url: str) -> 
     if not bands or not all(1 <= band <= count for band in bands):
         raise ValueError(f"indexes is {indexes!r}; {url} has bands 1 to {count}.")
     return bands
+
+
+def check_size(
+    resolution: float | tuple[float, float] | None, max_size: int | None
+) -> tuple[float, float] | None:
+    """Return the resolution as two floats, or raise ValueError where the two make no sense."""
+    if resolution is not None and max_size is not None:
+        raise ValueError("give resolution or max_size, not both.")
+    if max_size is not None and max_size < 1:
+        raise ValueError(f"max_size is {max_size}; it has to be at least 1.")
+    return check_resolution(resolution)
 
 
 def check_resolution(resolution: float | tuple[float, float] | None) -> tuple[float, float] | None:
