@@ -29,6 +29,10 @@ class Group(click.Group):
         """Run the command; what it raises on purpose becomes a `click.ClickException`."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            # in one line, which click's way of showing it is not
+            where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+            raise click.UsageError(error.format_message() + where) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:

@@ -46,7 +46,7 @@ def in_words(error: BaseException) -> str:
 def _read_trouble(message: str, cause: str) -> str:
     """Say what GDAL's message means to who reads a raster."""
     found = _URL.search(message)
-    url = found[1] if found else None
+    url = found[1].rstrip(":.,") if found else None
     host = urlsplit(url).netloc if url else "the server"
     where = f"{url}: " if url else ""
     status = re.search(r"response code: (\d+)", message)
@@ -71,9 +71,12 @@ def _read_trouble(message: str, cause: str) -> str:
             )
         return f"{what}. Next: check the file, it may be damaged."
     if "not recognized as being in a supported file format" in message:
-        name = url or re.sub(r"^'?(.*?)'? not recognized.*$", r"\1", message)
+        quoted = re.search(r"'([^']*)' not recognized", message)
+        name = url or (quoted[1] if quoted else "it")
         return f"{name} is not a raster that GDAL can read. Next: check the path or URL."
-    return f"{message.rstrip('.')}."
+    # rasterio names a local file where the library has done so already
+    first, _, rest = message.partition(": ")
+    return f"{(rest if rest.startswith(first) else message).rstrip('.')}."
 
 
 def _system_trouble(error: OSError) -> str:
