@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 # Metres. A grid that is not of latitudes and longitudes is measured in patches of about this size;
 # within one all pixels count the same. Its scale changes by less than 0.1 % over that distance.
-_PATCH = 2000.0
+_PATCH = 500.0
 _MOST_PIXELS_TO_A_PATCH = 256  # along a side
 
 
@@ -65,8 +65,8 @@ def pixel_areas(transform: Affine, shape: tuple[int, int], crs: CRS | None) -> F
         Rows and columns.
     crs : CRS
         What the coordinates are in. On a grid of latitudes and longitudes the areas are exact, on
-        the CRS's own ellipsoid. Any other is measured on WGS 84, in patches of about 2 km: what they add
-        up to is exact to about 1e-7, a single pixel to 1e-3 or better (but at a pole).
+        the CRS's own ellipsoid. Any other is measured on WGS 84, in patches of about 500 m: what they add
+        up to is exact to 1e-6 or better, a single pixel to 1e-3 (but at a pole).
 
     Returns
     -------

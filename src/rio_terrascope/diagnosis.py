@@ -64,16 +64,20 @@ def examine(url: str | None = None) -> Iterator[Finding]:
     try:
         settings = Settings.from_environ()
     except TerrascopeError as error:
-        yield _failed("settings", error)
+        yield _failed("settings", error, "correct that variable, or unset it; https:// is what is wanted")
         return
     yield _settings(settings)
     found, tokens = _credentials(settings)
     yield found
-    for name, address in (("login host", settings.token_url), *(("data host", o) for o in settings.origins)):
-        yield _reachable(name, address)
+    login_host = _reachable("login host", settings.token_url)
+    yield login_host
+    for origin in settings.origins:
+        yield _reachable("data host", origin)
     logged_in = False
     if tokens is None:
         yield Finding("login", "skipped", "there is nothing to log in with")
+    elif login_host.state == "failed":
+        yield Finding("login", "skipped", "its host cannot be reached")
     else:
         found = _login(tokens)
         logged_in = found.state == "ok"
@@ -248,6 +252,6 @@ def _first_block(dataset: rasterio.DatasetReader) -> Finding:
     return Finding("GDAL", "ok", what)
 
 
-def _failed(step: str, error: TerrascopeError) -> Finding:
+def _failed(step: str, error: TerrascopeError, otherwise: str = "") -> Finding:
     what, _, advice = str(error).partition(" Next: ")
-    return Finding(step, "failed", what.rstrip("."), advice.rstrip("."))
+    return Finding(step, "failed", what.rstrip("."), advice.rstrip(".") or otherwise)

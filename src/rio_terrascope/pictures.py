@@ -183,7 +183,7 @@ class _Sheet:
                 draw.text((x, box[3] + unit // 2), words, fill=_SOFT, font=small, anchor="ma")
             else:
                 y = top + position
-                draw.line((box[0] - unit // 3, y, box[0], y), fill=_INK)
+                draw.line((box[0] - unit // 3, y, box[0] - 1, y), fill=_INK)
                 draw.text((box[0] - unit // 2, y), words, fill=_SOFT, font=small, anchor="rm")
         self._scale_bar(draw, box, legend, small)
         if entries:

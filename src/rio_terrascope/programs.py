@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import certifi
+
 from rio_terrascope import gdal
 from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.logins import vsi_prefixes
@@ -68,7 +70,7 @@ def run(
     try:
         write(tokens.current or first)
         tokens.start()
-        child_environ = without_secrets(environ)
+        child_environ = for_child(environ)
         if all_hosts:
             child_environ |= options_for_all_hosts(header_file.path, environ)
         else:
@@ -83,9 +85,15 @@ def run(
         header_file.close()
 
 
-def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what would let the program log in."""
-    return {name: value for name, value in environ.items() if name != "TERRASCOPE_PASSWORD"}
+def for_child(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment to hand on: without the password, and without what rasterio has put there."""
+    # rasterio sets these to its own certificates, which must not replace those of the program's GDAL
+    bundles = ("GDAL_CURL_CA_BUNDLE", "PROJ_CURL_CA_BUNDLE")
+    return {
+        name: value
+        for name, value in environ.items()
+        if name != "TERRASCOPE_PASSWORD" and not (name in bundles and value == certifi.where())
+    }
 
 
 def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str]) -> str:

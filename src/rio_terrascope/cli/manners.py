@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -33,9 +34,9 @@ class Group(click.Group):
             # in one line, which click's way of showing it is not
             where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
             raise click.UsageError(error.format_message() + where) from None
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except (click.ClickException, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # the second is what click makes of it at a prompt
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
         except BrokenPipeError:  # whoever read our output has enough of it, as `head` does
@@ -246,6 +247,9 @@ def set_up_logging(verbose: int) -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handler.addFilter(_presentable)
     logging.basicConfig(handlers=[handler])
+    warnings.showwarning = _warn
+    # rasterio says so of every picture and table of numbers
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.getLogger("rio_terrascope").setLevel(level)
     # rasterio logs each of GDAL's errors, which reach the user as exceptions anyway
@@ -254,6 +258,10 @@ def set_up_logging(verbose: int) -> None:
         # GDAL's requests come to rasterio's logger, the login's to urllib3's; see request_options
         logging.getLogger("rasterio._env").setLevel(logging.DEBUG)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    say(f"Warning: {message}")
 
 
 def request_options() -> dict[str, str]:
