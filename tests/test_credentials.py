@@ -8,6 +8,13 @@ from rio_terrascope.credentials import find_credentials
 SETTINGS = Settings()
 
 
+@pytest.fixture(autouse=True)
+def nothing_saved(tmp_path, monkeypatch):
+    """No test meets the login that whoever runs it has saved."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+
+
 def environ(tmp_path, netrc=None, **more):
     """An environment that names a netrc of the test's own."""
     path = tmp_path / "netrc"
@@ -77,7 +84,7 @@ def test_nowhere(tmp_path, netrc, said):
     assert said in message
     assert "arguments (none)" in message
     assert "TERRASCOPE_USERNAME (set), TERRASCOPE_PASSWORD (not set)" in message
-    assert "Next: set TERRASCOPE_USERNAME" in message
+    assert "Next: run 'tsread login', or set TERRASCOPE_USERNAME" in message
     assert "s3cret" not in message
     # the netrc parser's own error would quote the file
     assert raised.value.__cause__ is None

@@ -1,19 +1,25 @@
 """Read Terrascope's protected rasters with rasterio."""
 
-from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
-from rio_terrascope.errors import (
-    AccessDeniedError,
-    AccountConflictError,
-    CredentialsNotFoundError,
-    InvalidCredentialsError,
-    SettingsError,
-    TerrascopeError,
-    TerrascopeWarning,
-    TokenEndpointError,
-)
-from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings
-from rio_terrascope.tokens import TokenSource
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rio_terrascope import worldcover
+    from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
+    from rio_terrascope.errors import (
+        AccessDeniedError,
+        AccountConflictError,
+        CredentialsNotFoundError,
+        InvalidCredentialsError,
+        SettingsError,
+        TerrascopeError,
+        TerrascopeWarning,
+        TokenEndpointError,
+    )
+    from rio_terrascope.oidc import Token
+    from rio_terrascope.reading import read_bbox, read_windows, sample
+    from rio_terrascope.settings import Settings
+    from rio_terrascope.tokens import TokenSource
 
 __version__ = "0.1.0"
 
@@ -33,5 +39,42 @@ __all__ = [
     "TokenSource",
     "login",
     "logout",
+    "read_bbox",
+    "read_windows",
+    "sample",
     "terrascope_env",
+    "worldcover",
 ]
+
+# Imported when they are first asked for (PEP 562), so that `tsread --help` and `tsread token`, which
+# import this package too, need not wait for rasterio.
+_ROOMS = {
+    "env": ("TerrascopeEnv", "TerrascopeSession", "login", "logout", "terrascope_env"),
+    "errors": (
+        "AccessDeniedError",
+        "AccountConflictError",
+        "CredentialsNotFoundError",
+        "InvalidCredentialsError",
+        "SettingsError",
+        "TerrascopeError",
+        "TerrascopeWarning",
+        "TokenEndpointError",
+    ),
+    "oidc": ("Token",),
+    "reading": ("read_bbox", "read_windows", "sample"),
+    "settings": ("Settings",),
+    "tokens": ("TokenSource",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "worldcover":
+        return import_module("rio_terrascope.worldcover")
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"rio_terrascope.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,12 +1,14 @@
-"""Where a username and a password come from."""
+"""Where a username and a password come from, or a saved login in their place."""
 
 import netrc
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rio_terrascope.errors import CredentialsNotFoundError
+from rio_terrascope.saved import LoginStore, SavedLogin
 from rio_terrascope.settings import Settings
 
 
@@ -25,12 +27,12 @@ def find_credentials(
     password: str | None = None,
     *,
     environ: Mapping[str, str] | None = None,
-) -> Credentials:
-    """Find the username and password for the token endpoint.
+) -> Credentials | SavedLogin:
+    """Find the username and password for the token endpoint, or a login that was saved.
 
-    Looked at in this order: the arguments, TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD,
-    ``~/.netrc`` (or the file that NETRC names) for the token endpoint's host. A username given
-    alone narrows the rest to what belongs to that user.
+    Looked at in this order: the arguments, TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, the login
+    that ``tsread login`` has saved, ``~/.netrc`` (or the file that NETRC names) for the token
+    endpoint's host. A username given alone narrows the rest to what belongs to that user.
 
     Parameters
     ----------
@@ -41,26 +43,26 @@ def find_credentials(
 
     Returns
     -------
-    Credentials
+    Credentials or SavedLogin
 
     Raises
     ------
     CredentialsNotFoundError
-        If no place has both; lists the places and what was amiss at each.
+        If no place has them; lists the places and what was amiss at each.
     """
     environ = os.environ if environ is None else environ
     looked_at: list[str] = []
-    for look in (_in_arguments, _in_environ, _in_netrc):
+    for look in (_in_arguments, _in_environ, _in_saved_logins, _in_netrc):
         found = look(settings, username, password, environ)
-        if isinstance(found, Credentials):
+        if not isinstance(found, str):
             return found
         looked_at.append(found)
     host = settings.token_host
     wanted = f"password for user {username}" if username else "username and password"
     raise CredentialsNotFoundError(
         f"no {wanted} found for {host}. Looked at: {'; '.join(looked_at)}. "
-        "Next: set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, or add to ~/.netrc the line "
-        f"'machine {host} login USERNAME password PASSWORD' (then: chmod 600 ~/.netrc). "
+        "Next: run 'tsread login', or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, or add to ~/.netrc "
+        f"the line 'machine {host} login USERNAME password PASSWORD' (then: chmod 600 ~/.netrc). "
         "An account is free: https://terrascope.be"
     )
 
@@ -87,6 +89,19 @@ def _in_environ(
     if found["USERNAME"] and username not in (None, "", user):
         return "TERRASCOPE_USERNAME (set, to another user)"
     return ", ".join(f"TERRASCOPE_{name} ({'set' if value else 'not set'})" for name, value in found.items())
+
+
+def _in_saved_logins(
+    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+) -> SavedLogin | str:
+    saved = LoginStore(settings).load()
+    if saved is None:
+        return "saved login (none)"
+    if username not in (None, "", saved.username):
+        return f"saved login in {saved.source} (of another user)"
+    if saved.ends_at is not None and saved.ends_at <= time.time():
+        return f"saved login in {saved.source} (it has ended)"
+    return saved
 
 
 def _in_netrc(

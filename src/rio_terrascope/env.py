@@ -17,7 +17,6 @@ from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
 from rio_terrascope import gdal
-from rio_terrascope.credentials import find_credentials
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
@@ -39,8 +38,8 @@ def terrascope_env(
     Parameters
     ----------
     username, password : str, optional
-        Looked for in TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then in ``~/.netrc``, where
-        not given.
+        Where not given: TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then the login that ``tsread login``
+        has saved, then ``~/.netrc``.
     settings : Settings, optional
         Where to log in, and where the token may go; read from the environment where not given.
     tokens : TokenSource, optional
@@ -132,12 +131,8 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
-        credentials = None
-        if self._tokens is None:
-            credentials = find_credentials(self.settings, self._username, self._password)
-        stay = logins.enter(
-            self.settings, self.scope, self._given, credentials=credentials, tokens=self._tokens
-        )
+        tokens = self._tokens or TokenSource(self._username, self._password, settings=self.settings)
+        stay = logins.enter(self.settings, self.scope, self._given, tokens)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
@@ -148,6 +143,7 @@ class TerrascopeEnv(rasterio.Env):
             raise
         self._stays.append(stay)
         self._plain_envs().append(plain)
+        _entered.append(self)
         return self
 
     def __exit__(
@@ -157,6 +153,7 @@ class TerrascopeEnv(rasterio.Env):
         exc_tb: TracebackType | None = None,
     ) -> None:
         stay = self._stays.pop()
+        _entered.remove(self)
         try:
             if self._plain_envs():  # empty where another thread than the one that entered leaves
                 plain = self._plain_envs().pop()
@@ -286,6 +283,17 @@ class TerrascopeEnv(rasterio.Env):
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
         own = gdal.without_authorization(self._given.get(gdal.HEADERS, ""))
         return {gdal.HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
+
+
+_entered: list[TerrascopeEnv] = []  # by all threads, the newest last
+
+
+def active_env(url: str | None = None) -> TerrascopeEnv | None:
+    """Return the newest env that is entered in this process and covers a URL, if one is given."""
+    for env in reversed(_entered.copy()):
+        if url is None or env.settings.covers(url):
+            return env
+    return None
 
 
 class TerrascopeSession(Session):

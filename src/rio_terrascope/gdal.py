@@ -219,6 +219,7 @@ class HeaderFile:
         self.folder, self._lock = _private_folder(self._PREFIX)
         self.path = self.folder / _HEADER
         self._cleanup = weakref.finalize(self, _remove, self.folder, self._lock, os.getpid())
+        _header_files.add(self)
 
     def write(self, access_token: str) -> None:
         """Replace the token, in one step: a request meets the old line or the new one.
@@ -244,6 +245,15 @@ class HeaderFile:
         self._cleanup.detach()
         if self._lock is not None:
             os.close(self._lock)
+
+
+_header_files: "weakref.WeakSet[HeaderFile]" = weakref.WeakSet()
+
+
+def close_header_files() -> None:
+    """Remove all header files of this process: for who ends it without ado."""
+    for header_file in list(_header_files):
+        header_file.close()
 
 
 def _folders_for_secrets() -> Iterable[Path]:

@@ -9,7 +9,6 @@ from typing import Literal
 import rasterio.env
 
 from rio_terrascope import gdal
-from rio_terrascope.credentials import Credentials
 from rio_terrascope.errors import AccountConflictError, SettingsError
 from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings, url_prefixes
@@ -121,9 +120,7 @@ class Logins:
         settings: Settings,
         scope: Scope,
         given: Mapping[str, str],
-        *,
-        credentials: Credentials | None = None,
-        tokens: TokenSource | None = None,
+        tokens: TokenSource,
     ) -> Stay:
         """Log in, or join the login of the same account, and let GDAL use it.
 
@@ -133,8 +130,8 @@ class Logins:
         scope : {"origins", "env"}
         given : mapping of str to str
             The GDAL options that the user gave.
-        credentials, tokens : optional
-            One of the two: who logs in, or a login that is there.
+        tokens : TokenSource
+            Who logs in. Left alone where the same account is logged in already.
 
         Returns
         -------
@@ -146,15 +143,12 @@ class Logins:
         TerrascopeError
             As entering a `TerrascopeEnv` does.
         """
-        if tokens is None:
-            assert credentials is not None  # noqa: S101
-            tokens = TokenSource(credentials.username, credentials.password, settings=settings)
         stay = self._reserve(tokens, settings, scope)
         try:
-            if credentials is None or stay.login.tokens.knows(credentials):
+            if tokens.credentials is None or stay.login.tokens.knows(tokens.credentials):
                 stay.login.tokens.get()
             else:  # the same user with another password: it counts only if it is right
-                stay.login.tokens.adopt(credentials)
+                stay.login.tokens.adopt(tokens.credentials)
             with self.lock:
                 stay.login.open(share_with_gdal=scope == "origins")
                 if gdal.why_not_scoped() is None:

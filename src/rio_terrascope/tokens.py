@@ -18,6 +18,7 @@ from typing import Protocol
 from rio_terrascope.credentials import Credentials, find_credentials
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError
 from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
+from rio_terrascope.saved import SavedEndpoint, SavedLogin
 from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,12 @@ class TokenSource:
     clock, monotonic : callable, optional
         Seconds of the wall clock and of a clock that never jumps.
 
+    Attributes
+    ----------
+    settings : Settings
+    credentials : Credentials or None
+        The username and password in use; None for a saved login or a token that was handed in.
+
     Raises
     ------
     CredentialsNotFoundError
@@ -77,9 +84,15 @@ class TokenSource:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings or Settings.from_environ()
-        self._credentials: Credentials | None = None
+        found: Credentials | SavedLogin | None = None
         if token is None or (username and password):
-            self._credentials = find_credentials(self.settings, username, password)
+            found = find_credentials(self.settings, username, password)
+        self.credentials = found if isinstance(found, Credentials) else None
+        self._saved_by: str | None = None
+        if isinstance(found, SavedLogin):
+            # renewed together with the user's other processes, which use the same login
+            token, self._saved_by = found.token, found.username
+            endpoint = endpoint or SavedEndpoint(self.settings, found.username, clock=clock)
         self._endpoint = endpoint or TokenEndpoint(self.settings, clock=clock)
         self._clock = clock
         self._monotonic = monotonic
@@ -111,7 +124,7 @@ class TokenSource:
     @property
     def username(self) -> str | None:
         """Whose login it is; None for a token that was handed in without a username."""
-        return self._credentials.username if self._credentials else None
+        return self.credentials.username if self.credentials else self._saved_by
 
     @property
     def account(self) -> tuple[str, ...]:
@@ -205,13 +218,13 @@ class TokenSource:
             token = self._endpoint.password_grant(
                 credentials.username, credentials.password, attempts=ATTEMPTS
             )
-            self._credentials, self._refusal = credentials, None
+            self.credentials, self._refusal = credentials, None
             self._publish(token)
             return token
 
     def knows(self, credentials: Credentials) -> bool:
         """Tell whether these are the username and password in use."""
-        mine = self._credentials
+        mine = self.credentials
         return mine is not None and (mine.username, mine.password) == (
             credentials.username,
             credentials.password,
@@ -298,11 +311,11 @@ class TokenSource:
                 return self._endpoint.refresh_grant(refresh_token, attempts=attempts)
             except RefreshRefusedError as error:
                 refused = error
-        if self._credentials is not None:
+        if self.credentials is not None:
             if refused is not None:
                 log.info("%s Logging in with the password instead.", refused)
             return self._endpoint.password_grant(
-                self._credentials.username, self._credentials.password, attempts=attempts
+                self.credentials.username, self.credentials.password, attempts=attempts
             )
         raise refused or RefreshRefusedError(
             f"the login at {self.settings.token_host} has ended and cannot be renewed: there is "
@@ -353,7 +366,7 @@ class TokenSource:
         self._thread = None
         # A refresh token is good for one use. The parent goes on using it; a child that has
         # the password logs in by itself instead of taking it away from the parent.
-        if self._token is not None and self._credentials is not None:
+        if self._token is not None and self.credentials is not None:
             self._token = dataclasses.replace(self._token, refresh_token=None, refresh_expires_at=None)
 
 

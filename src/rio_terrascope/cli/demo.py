@@ -199,3 +199,6 @@ def _land(dataset: Any, step: int) -> Any:
     """Tell where there is land, one cell for `step` by `step` pixels."""
     classes = dataset.read(1, out_shape=(dataset.height // step, dataset.width // step))
     return (classes != (dataset.nodata or 0)) & (classes != PERMANENT_WATER)
+
+
+commands = (demo,)

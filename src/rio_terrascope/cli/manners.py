@@ -1,14 +1,26 @@
 """How every command behaves: one line for an error, files that appear complete or not at all."""
 
 import contextlib
+import logging
 import os
+import re
+import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
+
+STOPPED = 128 + signal.SIGINT  # the exit code after Ctrl-C
+PATIENCE = 1.0  # seconds that Ctrl-C leaves a command to end by itself; also before a bar is drawn
+
+_unfinished: set[str] = set()  # folders with output that is not complete yet
 
 
 class Group(click.Group):
@@ -18,22 +30,104 @@ class Group(click.Group):
         """Run the command; what it raises on purpose becomes a `click.ClickException`."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except click.UsageError as error:
+            # in one line, which click's way of showing it is not
+            where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+            raise click.UsageError(error.format_message() + where) from None
+        except (click.ClickException, click.exceptions.Exit):
             raise
+        except (KeyboardInterrupt, click.Abort):  # the second is what click makes of it at a prompt
+            click.echo("Stopped.", err=True)
+            ctx.exit(STOPPED)
+        except BrokenPipeError:  # whoever read our output has enough of it, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
+            ctx.exit(128 + signal.SIGPIPE)
         except Exception as error:
-            if not _is_explained(error):
-                raise
-            message = " ".join(str(error).split())
-            raise click.ClickException(message or type(error).__name__) from None
+            from rio_terrascope.cli.trouble import in_words
+
+            logging.getLogger("rio_terrascope").debug("as it was raised:", exc_info=error)
+            raise click.ClickException(in_words(error)) from None
 
 
-def _is_explained(error: Exception) -> bool:
-    """Tell whether an error's message says all there is to say, so that a traceback would only scare."""
-    from rasterio.errors import RasterioError, RasterioIOError
+@contextlib.contextmanager
+def stops_at_once() -> Iterator[None]:
+    """Let Ctrl-C, and SIGTERM, end the block even while GDAL waits for a server.
 
-    from rio_terrascope.errors import TerrascopeError
+    Python raises KeyboardInterrupt only when the main thread is back from GDAL, which may take
+    as long as GDAL's time-outs. So a thread is told of the signal as well, and ends the process
+    if the block has not ended a second later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    over = threading.Event()
 
-    return isinstance(error, (TerrascopeError, RasterioError, RasterioIOError, ImportError, OSError))
+    def watch() -> None:
+        while number := os.read(told, 1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(PATIENCE):
+                _end_now(128 + number[0])
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    previous_fd = signal.set_wakeup_fd(tell)
+    previous = signal.signal(signal.SIGTERM, terminate)
+    threading.Thread(target=watch, name="rio-terrascope-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(previous_fd)
+        signal.signal(signal.SIGTERM, previous)
+        os.close(tell)  # which ends the thread
+
+
+def _end_now(code: int) -> None:
+    """End the process without waiting for anything, but leave nothing behind."""
+    from rio_terrascope import gdal
+
+    for folder in list(_unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
+    gdal.close_header_files()
+    if code == STOPPED:
+        sys.stderr.write("\nStopped.\n")
+        sys.stderr.flush()
+    os._exit(code)
+
+
+class Progress:
+    """click's progress bar, on stderr, where that is a terminal and it takes longer than a second.
+
+    A context manager; `tell` is what the library's functions take as ``progress``.
+
+    Parameters
+    ----------
+    label : str
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+        self._from = time.monotonic() + PATIENCE
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+
+    def tell(self, done: int, total: int | None) -> None:
+        """Show that `done` of `total` is done."""
+        if not self._shown or total is None or time.monotonic() < self._from:
+            return
+        if self._bar is None:
+            self._bar = progress_bar(total, self._label)
+            self._bar.render_progress()
+        self._bar.update(done - self._bar.pos)
 
 
 def progress_bar(length: int, label: str) -> Any:
@@ -52,6 +146,36 @@ def progress_bar(length: int, label: str) -> Any:
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
+def say(message: str) -> None:
+    """Say something to the person, on stderr: stdout belongs to the data."""
+    click.echo(message, err=True)
+
+
+def output_option(suffix: str, *, default: str | None = None, required: bool = True) -> Callable[[Any], Any]:
+    """Return the option ``-o`` with ``--overwrite``, spelled as rio spells them.
+
+    Parameters
+    ----------
+    suffix : str
+        The usual one, for the help text.
+    default : str, optional
+    required : bool
+        Whether it has to be given where there is no default.
+    """
+    shown = " '-' is stdout." + ("  [default: -]" if default == "-" else "")
+    output = click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+        metavar=f"OUT{suffix}",
+        required=required and default is None,
+        default=default,
+        help=f"The file to write.{shown}",
+    )
+    overwrite = click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+    return lambda command: output(overwrite(command))
+
+
 @contextlib.contextmanager
 def complete_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a path beside `path` to write to, and rename it when the block ends well.
@@ -59,31 +183,102 @@ def complete_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
+        ``-`` is stdout, to which the file is copied when it is complete.
     overwrite : bool
         Whether a file that is there may be replaced.
 
     Yields
     ------
     Path
-        With the same suffix, in the same folder, so that the rename is one step.
+        With the same suffix, in the same folder, so that the rename is one step. Whatever else is
+        written into its folder is removed.
 
     Raises
     ------
     click.ClickException
         If the file is there and must not be replaced, or its folder cannot be written to.
     """
-    if path.exists() and not overwrite:
+    to_stdout = str(path) == "-"
+    if to_stdout and sys.stdout.isatty():
+        raise click.UsageError(
+            "'-o -' would fill the terminal with bytes. Next: redirect stdout, or name a file."
+        )
+    if not to_stdout and path.exists() and not overwrite:
         raise click.ClickException(f"{path} exists already. Next: name another file, or add --overwrite.")
+    parent = None if to_stdout else path.parent
     try:
-        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent)
     except OSError as error:
-        raise click.ClickException(f"cannot write to {path.parent}: {error.strerror}.") from None
+        raise click.ClickException(
+            f"cannot write to {parent or 'the temporary folder'}: {error.strerror}."
+        ) from None
+    _unfinished.add(folder)
     try:
         beside = Path(folder) / path.name
         yield beside
-        os.replace(beside, path)
+        if to_stdout:
+            with open(beside, "rb") as complete:
+                shutil.copyfileobj(complete, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        else:
+            os.replace(beside, path)
     finally:
-        with contextlib.suppress(OSError):
-            for left in Path(folder).iterdir():
-                left.unlink()
-            os.rmdir(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(folder)
+
+
+@contextlib.contextmanager
+def complete_text(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
+    """Open a text file that appears complete or not at all; ``-`` is stdout, written as it comes."""
+    if str(path) == "-":
+        with click.open_file("-", "w", encoding="utf-8") as stdout:
+            yield stdout
+        return
+    with (
+        complete_file(path, overwrite=overwrite) as beside,
+        open(beside, "w", encoding="utf-8", newline="") as file,
+    ):
+        yield file
+
+
+def set_up_logging(verbose: int) -> None:
+    """Log to stderr: warnings; with -v requests and what is done, twice everything; never a secret."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(_presentable)
+    logging.basicConfig(handlers=[handler])
+    warnings.showwarning = _warn
+    # rasterio says so of every picture and table of numbers
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.getLogger("rio_terrascope").setLevel(level)
+    # rasterio logs each of GDAL's errors, which reach the user as exceptions anyway
+    logging.getLogger("rasterio").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
+    if verbose:
+        # GDAL's requests come to rasterio's logger, the login's to urllib3's; see request_options
+        logging.getLogger("rasterio._env").setLevel(logging.DEBUG)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    say(f"Warning: {message}")
+
+
+def request_options() -> dict[str, str]:
+    """Return the GDAL option that makes it tell its requests, where ``-v`` asks for them."""
+    return {"CPL_DEBUG": "VSICURL"} if logging.getLogger("rasterio._env").level == logging.DEBUG else {}
+
+
+def _presentable(record: logging.LogRecord) -> bool:
+    """Let requests through, without what may be secret in them."""
+    message = record.getMessage()
+    if record.name == "rasterio._env" and logging.getLogger("rasterio").level == logging.CRITICAL:
+        if "VSICURL: " not in message:
+            return False
+        message = message.partition("VSICURL: ")[2]
+    # tokens are in no message; this is for the day that a library changes its mind
+    message = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", message)
+    # a signed URL is a secret of its own
+    message = re.sub(r"(https?://[^\s?\"]+)\?[^\s)\"]+", r"\1?***", message)
+    record.msg, record.args = message, ()
+    return True

@@ -51,3 +51,6 @@ def sandbox(tiles: tuple[Path, ...], token_lifetime: float, latency: float) -> N
             click.echo(f"# protected tile: {url}")
         click.echo("Serving on this machine alone; Ctrl-C ends it.", err=True)
         ended.wait()
+
+
+commands = (sandbox,)

@@ -1,0 +1,98 @@
+"""How commands get at rasters: with the login where the URL is Terrascope's, without it elsewhere."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from rio_terrascope.cli.manners import request_options, say, stops_at_once
+
+if TYPE_CHECKING:
+    from rio_terrascope.settings import Settings
+    from rio_terrascope.tokens import TokenSource
+
+CACHE = 32 * 2**20  # bytes of decoded blocks that GDAL keeps; its own choice is 5 % of the machine
+
+
+def token_source(settings: "Settings") -> "TokenSource":
+    """Return the login to use; where none is found, a person at a terminal is asked.
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        If none is found and nobody is there to ask.
+    """
+    from rio_terrascope.errors import CredentialsNotFoundError
+    from rio_terrascope.tokens import TokenSource
+
+    try:
+        return TokenSource(settings=settings)
+    except CredentialsNotFoundError:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+    say(f"No login found for {settings.token_host} ('tsread login' saves one).")
+    username, password = ask_for_credentials()
+    return TokenSource(username, password, settings=settings)
+
+
+def ask_for_credentials(username: str | None = None) -> tuple[str, str]:
+    """Ask for a username and password at the terminal, without showing the password."""
+    username = username or click.prompt("Username", err=True)
+    return username, click.prompt("Password", hide_input=True, err=True)
+
+
+@contextlib.contextmanager
+def access(*urls: str) -> Iterator[None]:
+    """Make rasters readable inside the block: logged in if one of them is at an origin of Terrascope.
+
+    Parameters
+    ----------
+    *urls : str
+        Whatever `rasterio.open` takes.
+    """
+    import rasterio
+
+    from rio_terrascope.env import terrascope_env
+    from rio_terrascope.settings import Settings
+
+    settings = Settings.from_environ()
+    # "GDAL_CACHEMAX" counts in bytes here, and is the user's to choose
+    cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stops_at_once())
+        stack.enter_context(rasterio.Env(**cache, **request_options()))
+        if any(settings.covers(url) for url in urls):
+            tokens = token_source(settings)
+            stack.enter_context(terrascope_env(settings=settings, tokens=tokens))
+        _say_what_is_read_without(urls, settings)
+        yield
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[Any]:
+    """Open a raster inside an `access` of its own; as `rasterio.open`, its errors name the URL."""
+    from rasterio.errors import RasterioIOError
+
+    from rio_terrascope.reading.datasets import naming, open_dataset
+
+    with access(url):
+        with naming(url):
+            dataset = open_dataset(url)
+        with dataset:
+            try:
+                yield dataset
+            except RasterioIOError as error:
+                if "Read failed" not in str(error):  # of the output, perhaps
+                    raise
+                raise RasterioIOError(f"{url}: {error}") from error
+
+
+def _say_what_is_read_without(urls: Iterable[str], settings: "Settings") -> None:
+    others = {urlsplit(url.removeprefix("/vsicurl/")).netloc for url in urls if not settings.covers(url)}
+    for host in sorted(filter(None, others)):
+        origins = ", ".join(settings.origins)
+        say(f"{host} is not one of Terrascope's origins ({origins}): read without a token.")

@@ -1,0 +1,44 @@
+"""``tsread doctor``: find out what keeps a file from being read."""
+
+import dataclasses
+import json
+
+import click
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
+
+
+@click.command(short_help="Find out what is wrong.")
+@click.argument("url", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
+    """Check step by step what reading needs: versions, settings, credentials, hosts, login, and URL.
+
+    Says of each step whether it is ok, and if not what to do next. No secret is shown, so the output
+    can go into a bug report. Exit code 1 if a step failed.
+
+    \b
+        tsread doctor
+        tsread doctor https://services.terrascope.be/download/....tif
+    """
+    from rio_terrascope.diagnosis import examine
+
+    findings = []
+    for finding in examine(url):
+        findings.append(finding)
+        if as_json:
+            continue
+        state = click.style(f"{finding.state:8}", fg=_COLOURS[finding.state])
+        click.echo(f"{state}{finding.step}: {finding.what}")
+        if finding.next:
+            click.echo(f"{'':8}Next: {finding.next}")
+    failed = any(finding.state == "failed" for finding in findings)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": not failed, "steps": [dataclasses.asdict(f) for f in findings]}, indent=2)
+        )
+    ctx.exit(1 if failed else 0)
+
+
+commands = (doctor,)

@@ -1,0 +1,64 @@
+"""``tsread exec``: access to Terrascope for any GDAL program."""
+
+import os
+import signal
+
+import click
+
+from rio_terrascope.cli.manners import say
+
+
+@click.command(
+    name="exec",
+    short_help="Run a GDAL program with access.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("--all-hosts", is_flag=True, help="For GDAL older than 3.7: send the token to every host.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> None:
+    """Run a program built on GDAL with access to Terrascope for as long as it runs.
+
+    The token is renewed underneath, and stands in a file that only you can read, never in an argument
+    or the environment; a password in the environment is not handed on. GDAL sends it to Terrascope's
+    origins alone. One gap is GDAL's own: where Terrascope answers 301 (moved permanently, to another
+    host), GDAL remembers that, and sends later requests for that file there with the token.
+
+    Your own GDAL_CONFIG_FILE (or ~/.gdal/gdalrc) and GDAL options hold as before. Exit code and
+    signals are the program's.
+
+    \b
+        tsread exec -- gdalinfo /vsicurl/https://services.terrascope.be/download/....tif
+        tsread exec -- qgis
+    """
+    from rio_terrascope.cli.access import token_source
+    from rio_terrascope.programs import run
+    from rio_terrascope.settings import Settings
+
+    if all_hosts:
+        say(
+            "Warning: with --all-hosts every host that the program contacts receives your token, and can "
+            "read Terrascope as you for some minutes. GDAL 3.7 and later do not need it."
+        )
+    try:
+        code = run(command, token_source(Settings.from_environ()), all_hosts=all_hosts)
+    except FileNotFoundError:
+        say(f"Error: {command[0]}: there is no such program. Next: check its name and PATH.")
+        ctx.exit(127)  # as shells do
+    except PermissionError:
+        say(f"Error: {command[0]} cannot be run: permission denied.")
+        ctx.exit(126)
+    if code < 0:
+        _end_by(-code)
+    ctx.exit(code)
+
+
+def _end_by(number: int) -> None:
+    """End as the program did, so that a script which runs us sees the same signal."""
+    if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    raise click.exceptions.Exit(128 + number)
+
+
+commands = (execute,)

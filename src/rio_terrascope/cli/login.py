@@ -1,0 +1,146 @@
+"""``tsread login``, ``status``, ``logout`` and ``token``: the login that commands share."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from rio_terrascope.cli.manners import say
+
+
+@click.command(short_help="Log in and save the login.")
+@click.option("-u", "--username", help="Asked for where not given.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin, for scripts.")
+def login(username: str | None, password_stdin: bool) -> None:
+    """Log in once, for all commands and all Python code of this user on this machine.
+
+    The login is saved in the OS keyring, with the password, where the [keyring] extra is installed
+    and finds one: then it lasts until 'tsread logout'. Else in a file that only you can read, without
+    the password: then it lasts for as long as it is used again before the service ends it (an hour).
+
+    \b
+        tsread login
+        tsread login --username me --password-stdin < password.txt
+    """
+    from rio_terrascope.cli.access import ask_for_credentials
+    from rio_terrascope.oidc import TokenEndpoint
+    from rio_terrascope.saved import LoginStore, SavedLogin
+    from rio_terrascope.settings import Settings
+
+    settings = Settings.from_environ()
+    if password_stdin:
+        if not username:
+            raise click.UsageError("--password-stdin needs --username.")
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        username, password = ask_for_credentials(username)
+    else:
+        raise click.UsageError("stdin is no terminal to ask at. Next: add --username and --password-stdin.")
+    if not password:
+        raise click.UsageError("the password is empty.")
+    token = TokenEndpoint(settings).password_grant(username, password)
+    store = LoginStore(settings)
+    with store.locked():
+        saved = store.save(SavedLogin(username, token, password))
+    say(f"Logged in as {username} at {settings.token_host}, {_until(saved.ends_at)}.")
+    say(f"Saved in {saved.source}.")
+
+
+@click.command(short_help="Show who is logged in, and from where.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(as_json: bool) -> None:
+    """Show which login the other commands use: whose, from where, until when.
+
+    Looks and asks nobody; 'tsread doctor' tries it. Exit code 1 if there is none.
+
+    \b
+        tsread status
+    """
+    from rio_terrascope.credentials import find_credentials
+    from rio_terrascope.saved import SavedLogin
+    from rio_terrascope.settings import Settings
+
+    settings = Settings.from_environ()
+    found = find_credentials(settings)
+    saved = isinstance(found, SavedLogin)
+    ends_at = found.ends_at if isinstance(found, SavedLogin) else None
+    if as_json:
+        facts = {
+            "username": found.username,
+            "host": settings.token_host,
+            "source": found.source,
+            "saved": saved,
+            "ends_at": None if ends_at is None else _iso(ends_at),
+            "origins": list(settings.origins),
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    rows = {
+        "User": found.username,
+        "Login": settings.token_host,
+        "From": found.source,
+        "Lasts": _until(ends_at) if saved else "as long as the password is right",
+        "Reads": ", ".join(settings.origins),
+    }
+    for name, value in rows.items():
+        click.echo(f"{name + ':':8}{value}")
+
+
+@click.command(short_help="Forget the saved login.")
+def logout() -> None:
+    """Remove the login that 'tsread login' has saved from this machine.
+
+    \b
+        tsread logout
+    """
+    from rio_terrascope.saved import LoginStore
+    from rio_terrascope.settings import Settings
+
+    store = LoginStore(Settings.from_environ())
+    with store.locked():
+        removed = store.remove()
+    say(
+        f"Removed the login of {removed.username} from {removed.source}." if removed else "No login is saved."
+    )
+
+
+@click.command(short_help="Print an access token.")
+@click.option(
+    "--header", is_flag=True, help="Print 'Authorization: Bearer TOKEN', as curl takes it from a file."
+)
+def token(header: bool) -> None:
+    """Print an access token that is valid now, for programs that are not GDAL's.
+
+    It lives for minutes, so ask for one when it is needed. Whoever sees it can read as you until then:
+    curl's -H @file keeps it out of the list of processes.
+
+    \b
+        curl -H @<(tsread token --header) -O https://services.terrascope.be/download/...
+    """
+    from rio_terrascope.cli.access import token_source
+    from rio_terrascope.settings import Settings
+
+    access_token = token_source(Settings.from_environ()).get().access_token
+    click.echo(f"Authorization: Bearer {access_token}" if header else access_token)
+
+
+def _until(ends_at: float | None) -> str:
+    """Say how long a saved login lasts."""
+    if ends_at is None:
+        return "until 'tsread logout'"
+    minutes = max(0, round((ends_at - time.time()) / 60))
+    return f"until {_clock(ends_at)} unless it is used before ({minutes} minutes)"
+
+
+def _clock(when: float) -> str:
+    same_day = time.localtime(when)[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", time.localtime(when))
+
+
+def _iso(when: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+commands: tuple[Any, ...] = (login, status, logout, token)

@@ -1,0 +1,58 @@
+"""``tsread preview``: a picture."""
+
+from pathlib import Path
+
+import click
+
+from rio_terrascope.cli.manners import complete_file, output_option
+from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
+
+
+@click.command(short_help="Draw a picture.")
+@click.argument("url")
+@region_options()
+@click.option(
+    "--size",
+    type=click.IntRange(min=16, max=20000),
+    default=1024,
+    show_default=True,
+    help="Pixels along the map's longer side.",
+)
+@band_option
+@click.option("--legend/--no-legend", default=True, help="A map with legend and scale, or the pixels alone.")
+@output_option(".png")
+def preview(
+    url: str,
+    bbox: Box | None,
+    bbox_crs: str,
+    size: int,
+    bands: tuple[int, ...],
+    legend: bool,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Draw a raster, or a box of it, from the overview that fits.
+
+    In its own colours where it has a colour table; else stretched between the 2nd and 98th percentile
+    of what is shown. The legend needs the [preview] extra, which is Pillow.
+
+    \b
+        tsread preview URL -o island.png --bbox 6.4 -0.1 6.8 0.5
+        tsread preview URL -o pixels.png --no-legend --size 512
+    """
+    check_region(bbox, required=False, names="--bbox")
+    from rio_terrascope.cli.access import opened
+    from rio_terrascope.pictures import picture, require_pillow, write_map, write_plain
+
+    if legend:
+        require_pillow()
+    with complete_file(output, overwrite=overwrite) as file, opened(url) as dataset:
+        region = chosen_region(dataset, bbox=bbox, bbox_crs=bbox_crs)
+        drawn = picture(dataset, region, size=size, bands=list(bands) or None)
+        if legend:
+            write_map(drawn, dataset, file, size=size)
+        else:
+            write_plain(drawn, file)
+
+
+commands = (preview,)

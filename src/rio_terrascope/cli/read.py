@@ -1,0 +1,123 @@
+"""``tsread read`` and ``worldcover``: pixels into a file of one's own."""
+
+from pathlib import Path
+
+import click
+
+from rio_terrascope.cli.manners import Progress, complete_file, output_option, say
+from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
+
+
+@click.command(short_help="Copy part of a raster into a file.")
+@click.argument("url")
+@region_options(window=True, geometry=True)
+@click.option(
+    "--resolution", type=click.FloatRange(min=0, min_open=True), metavar="R", help="Size of a pixel, at most."
+)
+@click.option(
+    "--max-size", type=click.IntRange(min=1), metavar="N", help="Pixels along the longer side, at most."
+)
+@band_option
+@click.option("--nodata", type=float, help="For rasters that have no nodata value, to mask with.")
+@output_option(".tif")
+def read(
+    url: str,
+    bbox: Box | None,
+    bbox_crs: str,
+    window: tuple[int, int, int, int] | None,
+    geometry: Path | None,
+    all_touched: bool,
+    resolution: float | None,
+    max_size: int | None,
+    bands: tuple[int, ...],
+    nodata: float | None,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Copy part of a raster into a Cloud-Optimized GeoTIFF, with its colours, nodata and tags.
+
+    Only the blocks that are needed are read, piece by piece, so the part may be larger than memory.
+    Where coarser pixels are asked for they come from the overviews. --resolution counts in the units
+    of the raster's CRS.
+
+    \b
+        tsread read URL -o island.tif --bbox 6.4 -0.1 6.8 0.5
+        tsread read URL -o overview.tif --bbox 6 0 9 3 --max-size 1000
+        tsread read URL -o park.tif --geometry park.geojson
+    """
+    check_region(bbox, window, geometry, required=True, names="--bbox, --window and --geometry")
+    if resolution is not None and max_size is not None:
+        raise click.UsageError("give --resolution or --max-size, not both.")
+    from rio_terrascope.cli.access import opened
+    from rio_terrascope.extract import extract
+
+    with (
+        complete_file(output, overwrite=overwrite) as file,
+        opened(url) as dataset,
+        Progress("Reading") as progress,
+    ):
+        region = chosen_region(
+            dataset, bbox=bbox, bbox_crs=bbox_crs, window=window, geometry=geometry, all_touched=all_touched
+        )
+        extract(
+            dataset,
+            file,
+            region,
+            resolution=resolution,
+            max_size=max_size,
+            indexes=list(bands) or None,
+            nodata=nodata,
+            progress=progress.tell,
+        )
+
+
+@click.command(short_help="Copy part of ESA WorldCover into a file.")
+@click.option("--bbox", nargs=4, type=float, required=True, metavar="W S E N", help="The box, in degrees.")
+@click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
+@click.option(
+    "--resolution",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="R",
+    help="Degrees, at most; 1/12000 is all.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Print the tiles' URLs instead; needs no login.")
+@output_option(".tif", required=False)
+def worldcover(
+    bbox: Box, year: str, resolution: float | None, only_list: bool, output: Path | None, overwrite: bool
+) -> None:
+    """Copy a box of ESA WorldCover, over as many tiles as it meets, into a Cloud-Optimized GeoTIFF.
+
+    Where there is only sea there is no tile; it becomes nodata. A box whose west is greater than its
+    east crosses the antimeridian.
+
+    \b
+        tsread worldcover --bbox 5.5 -0.5 8 2 --year 2021 -o gulf.tif
+        tsread worldcover --bbox 5.5 -0.5 8 2 --list
+    """
+    from rio_terrascope import worldcover as library
+
+    if only_list:
+        for tile in library.tiles(bbox, int(year)):
+            click.echo(tile.url)
+        return
+    if output is None:
+        raise click.UsageError("missing option '-o' / '--output', or '--list'.")
+    from rio_terrascope.cli.access import access
+    from rio_terrascope.mosaics import write_worldcover
+
+    urls = [tile.url for tile in library.tiles(bbox, int(year))]
+    with (
+        complete_file(output, overwrite=overwrite) as file,
+        access(*urls),
+        Progress("Reading") as progress,
+    ):
+        write_worldcover(bbox, int(year), file, resolution=resolution, progress=progress.tell)
+    sea = [url for url in urls if url in library.known_sea()]
+    if sea:
+        names = ", ".join(url.rpartition("_Map")[0].rpartition("_")[2] for url in sea[:8])
+        more = f" and {len(sea) - 8} more" if len(sea) > 8 else ""
+        which = "there is no tile" if len(sea) == 1 else "there are no tiles"
+        say(f"{which} {names}{more} (404): taken for sea, written as nodata.")
+
+
+commands = (read, worldcover)

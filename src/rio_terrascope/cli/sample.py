@@ -1,0 +1,64 @@
+"""``tsread sample``: values at points."""
+
+import csv
+from pathlib import Path
+
+import click
+
+from rio_terrascope.cli.manners import Progress, complete_text, output_option
+from rio_terrascope.cli.options import band_option
+
+
+@click.command(short_help="Read the values at points.")
+@click.argument("urls", nargs=-1, required=True, metavar="URL... POINTS")
+@click.option("--crs", help="What the points are in.  [default: EPSG:4326 for lon/lat and GeoJSON]")
+@click.option(
+    "--column", default="value", show_default=True, help="The new column; numbered for several bands."
+)
+@band_option
+@output_option(".csv", default="-")
+def sample(
+    urls: tuple[str, ...], crs: str | None, column: str, bands: tuple[int, ...], output: Path, overwrite: bool
+) -> None:
+    """Read rasters at points: a CSV file, or a GeoJSON file of points, which becomes one; '-' is stdin.
+
+    The CSV has columns lon and lat (or longitude and latitude), or x and y, which need --crs. All its
+    columns are kept and 'value' is added, or 'value_1', 'value_2' ... for several bands; it is empty
+    where there is no data. Of several rasters the first one that a point lies in counts.
+
+    \b
+        tsread sample URL points.csv -o values.csv
+        tsread sample URL_2020 points.csv --column 2020 | tsread sample URL_2021 - --column 2021
+    """
+    *rasters, source = urls
+    if not rasters:
+        raise click.UsageError("a URL and a file of points are needed.")
+    from rio_terrascope.cli.access import access
+    from rio_terrascope.points import read_points
+    from rio_terrascope.reading import sample as sample_rasters
+
+    points = read_points(source, crs=crs)
+    with complete_text(output, overwrite=overwrite) as file:
+        with access(*rasters), Progress("Sampling") as progress:
+            values = sample_rasters(
+                rasters,
+                points.coordinates,
+                crs=points.crs,
+                indexes=list(bands) or None,
+                progress=progress.tell,
+            )
+        count = values.shape[1]
+        names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]
+        if taken := sorted(set(names) & set(points.columns)):
+            raise click.UsageError(
+                f"the points have a column {taken[0]!r} already. Next: name another with --column."
+            )
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*points.columns, *names])
+        # as text at once: a masked array is slow to be asked for one value after the other
+        written = values.data.astype(str)
+        written[values.mask] = ""
+        writer.writerows([*row, *cells] for row, cells in zip(points.rows, written.tolist(), strict=True))
+
+
+commands = (sample,)

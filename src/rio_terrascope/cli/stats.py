@@ -1,0 +1,115 @@
+"""``tsread stats``: areas of classes, or statistics of bands."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rio_terrascope.cli.manners import Progress
+from rio_terrascope.cli.options import (
+    Box,
+    band_option,
+    check_region,
+    chosen_region,
+    json_option,
+    region_options,
+)
+
+
+@click.command(short_help="Areas of classes, or statistics of bands.")
+@click.argument("url")
+@region_options(geometry=True)
+@band_option
+@click.option(
+    "--categorical/--continuous",
+    default=None,
+    help="What the values are.  [default: categorical with a colour table]",
+)
+@json_option
+def stats(
+    url: str,
+    bbox: Box | None,
+    bbox_crs: str,
+    geometry: Path | None,
+    all_touched: bool,
+    bands: tuple[int, ...],
+    categorical: bool | None,
+    as_json: bool,
+) -> None:
+    """Measure a part of a raster at full resolution, or all of it.
+
+    Of a class map: pixels, area in km2 and share of each class. The area is the true one on the
+    ellipsoid, whatever the CRS; the share is that of the area with data. Of other rasters: count,
+    minimum, maximum, mean and standard deviation of each band, of the values as they are stored.
+
+    \b
+        tsread stats URL --bbox 6.4 -0.1 7.5 1.8
+        tsread stats URL --geometry park.geojson --json
+    """
+    check_region(bbox, None, geometry, required=False, names="--bbox and --geometry")
+    from rio_terrascope.cli.access import opened
+    from rio_terrascope.legends import class_labels
+    from rio_terrascope.stats import class_areas, is_class_map, summarize
+
+    with opened(url) as dataset, Progress("Measuring") as progress:
+        region = chosen_region(
+            dataset, bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched
+        )
+        facts: dict[str, Any] = {"name": dataset.name}
+        if is_class_map(dataset) if categorical is None else categorical:
+            labels = class_labels(dataset)
+            facts["classes"] = [
+                {"label": labels.get(found.value, f"class {found.value}")} | dataclasses.asdict(found)
+                for found in class_areas(dataset, region, progress=progress.tell)
+            ]
+        else:
+            found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.tell)
+            facts["bands"] = [
+                dataclasses.asdict(found)
+                | {"scale": dataset.scales[found.band - 1], "offset": dataset.offsets[found.band - 1]}
+                for found in found_bands
+            ]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    elif "classes" in facts:
+        _print_classes(facts["classes"])
+    else:
+        _print_bands(facts["bands"])
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    total = {
+        "value": "",
+        "label": "All",
+        "pixels": sum(found["pixels"] for found in classes),
+        "area_km2": sum(found["area_km2"] for found in classes),
+        "share": 1.0 if classes else 0.0,
+    }
+    wide = max(len(found["label"]) for found in [*classes, {"label": "Class"}])
+    click.echo(f"{'Value':>5}  {'Class':<{wide}}  {'Pixels':>13}  {'km2':>12}  {'Share':>8}")
+    for found in [*classes, total]:
+        click.echo(
+            f"{found['value']:>5}  {found['label']:<{wide}}  {found['pixels']:>13,}  "
+            f"{found['area_km2']:>12,.3f}  {found['share']:>8.3%}"
+        )
+
+
+def _print_bands(bands: list[dict[str, Any]]) -> None:
+    click.echo(f"{'Band':>4}  {'Count':>13}  {'Min':>12}  {'Max':>12}  {'Mean':>12}  {'Std':>12}")
+    for band in bands:
+        numbers = (
+            "-" if band[name] is None else f"{band[name]:.6g}" for name in ("min", "max", "mean", "std")
+        )
+        click.echo(
+            f"{band['band']:>4}  {band['count']:>13,}  " + "  ".join(f"{number:>12}" for number in numbers)
+        )
+        if (band["scale"], band["offset"]) != (1, 0):
+            click.echo(
+                f"Band {band['band']}: a stored value v means {band['scale']:g} * v + {band['offset']:g}.",
+                err=True,
+            )
+
+
+commands = (stats,)

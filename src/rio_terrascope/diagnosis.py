@@ -1,0 +1,257 @@
+"""What `tsread doctor` asks: from the versions to the first pixel, each step with what to do next."""
+
+import os
+import platform
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import rasterio
+import requests
+from rasterio.errors import RasterioError
+from requests.utils import get_environ_proxies
+
+from rio_terrascope import gdal
+from rio_terrascope.credentials import find_credentials
+from rio_terrascope.env import terrascope_env
+from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
+from rio_terrascope.settings import Settings
+from rio_terrascope.tokens import TokenSource
+
+TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
+_FIRST_BYTES = "bytes=0-1023"
+
+State = Literal["ok", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one step.
+
+    Attributes
+    ----------
+    step : str
+    state : {"ok", "warning", "failed", "skipped"}
+    what : str
+        What was found.
+    next : str
+        What to do about it; empty where there is nothing to do.
+    """
+
+    step: str
+    state: State
+    what: str
+    next: str = ""
+
+
+def examine(url: str | None = None) -> Iterator[Finding]:
+    """Go through everything that reading a file of Terrascope needs, and yield what is found.
+
+    Parameters
+    ----------
+    url : str, optional
+        The file to read in the end; the steps about it are left out where it is not given.
+
+    Yields
+    ------
+    Finding
+        As soon as it is known. A step that needs an earlier one that failed is skipped.
+    """
+    yield _versions()
+    yield _scope()
+    try:
+        settings = Settings.from_environ()
+    except TerrascopeError as error:
+        yield _failed("settings", error, "correct that variable, or unset it; https:// is what is wanted")
+        return
+    yield _settings(settings)
+    found, tokens = _credentials(settings)
+    yield found
+    login_host = _reachable("login host", settings.token_url)
+    yield login_host
+    for origin in settings.origins:
+        yield _reachable("data host", origin)
+    logged_in = False
+    if tokens is None:
+        yield Finding("login", "skipped", "there is nothing to log in with")
+    elif login_host.state == "failed":
+        yield Finding("login", "skipped", "its host cannot be reached")
+    else:
+        found = _login(tokens)
+        logged_in = found.state == "ok"
+        yield found
+    if url is None:
+        return
+    is_remote = url.startswith(("http://", "https://"))
+    ours = settings.covers(url)
+    if ours and not logged_in:
+        yield Finding("range request", "skipped", "it needs the login")
+        yield Finding("GDAL", "skipped", "it needs the login")
+        return
+    if is_remote:
+        token = tokens.get().access_token if ours and tokens else None
+        found = _range_request(url, token)
+        if not ours:
+            yield Finding(
+                "origin",
+                "warning",
+                f"{urlsplit(url).netloc} is none of the origins, so it is read without a token",
+                "if it should get one, name it in TERRASCOPE_ORIGINS",
+            )
+        yield found
+    yield _gdal_opens(url, settings, tokens if ours else None)
+
+
+def _versions() -> Finding:
+    from rio_terrascope import __version__
+
+    what = (
+        f"rio-terrascope {__version__}, rasterio {rasterio.__version__}, GDAL {rasterio.__gdal_version__}, "
+        f"Python {platform.python_version()}"
+    )
+    return Finding("versions", "ok", what)
+
+
+def _scope() -> Finding:
+    reason = gdal.why_not_scoped()
+    if reason is None:
+        return Finding("scope", "ok", "the token can be confined to Terrascope's origins")
+    return Finding(
+        "scope", "warning", f"{reason}: every host would receive the token", "pip install 'rasterio>=1.4'"
+    )
+
+
+def _settings(settings: Settings) -> Finding:
+    names = ("TERRASCOPE_TOKEN_URL", "TERRASCOPE_CLIENT_ID", "TERRASCOPE_ORIGINS")
+    changed = [name for name in names if os.environ.get(name)]
+    what = (
+        f"log in at {settings.token_host} as client {settings.client_id}; read {', '.join(settings.origins)}"
+    )
+    return Finding("settings", "ok", f"{what} ({', '.join(changed)} set)" if changed else what)
+
+
+def _credentials(settings: Settings) -> tuple[Finding, TokenSource | None]:
+    try:
+        found = find_credentials(settings)
+        tokens = TokenSource(settings=settings)
+    except CredentialsNotFoundError as error:
+        return _failed("credentials", error), None
+    return Finding("credentials", "ok", f"user {found.username}, from {found.source}"), tokens
+
+
+def _reachable(name: str, address: str) -> Finding:
+    """Look a host up, and ask it for anything at all, over TLS as `requests` checks it."""
+    parts = urlsplit(address)
+    host, where = parts.hostname or "", parts.netloc
+    proxy = get_environ_proxies(address).get(parts.scheme)
+    if proxy is None:  # a proxy looks the name up itself
+        try:
+            socket.getaddrinfo(host, parts.port or parts.scheme)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            advice = "check the network, or HTTPS_PROXY if yours needs a proxy"
+            return Finding(name, "failed", f"{where} has no address ({reason})", advice)
+    try:
+        with requests.Session() as session:
+            session.trust_env = True
+            session.get(
+                f"{parts.scheme}://{where}/",
+                auth=lambda request: request,  # none, not even ~/.netrc's
+                allow_redirects=False,
+                stream=True,
+                timeout=TIMEOUT,
+            ).close()
+    except requests.exceptions.SSLError:
+        advice = (
+            "where the network has a certificate authority of its own, name its file in REQUESTS_CA_BUNDLE"
+        )
+        return Finding(name, "failed", f"the TLS certificate of {where} is not accepted", advice)
+    except requests.RequestException as error:
+        advice = "check the network, firewall and HTTPS_PROXY"
+        return Finding(name, "failed", f"{where} does not answer ({type(error).__name__})", advice)
+    secured = "over TLS" if parts.scheme == "https" else "without TLS, on this machine"
+    return Finding(name, "ok", f"{where} answers {secured}{', through a proxy' if proxy else ''}")
+
+
+def _login(tokens: TokenSource) -> Finding:
+    try:
+        tokens.get()
+    except TerrascopeError as error:
+        return _failed("login", error)
+    return Finding("login", "ok", f"a token that is valid for {tokens.seconds_left:.0f} s")
+
+
+def _range_request(url: str, token: str | None) -> Finding:
+    """Ask for the first bytes of the file, as GDAL will."""
+    step = "range request"
+
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    host = urlsplit(url).netloc
+    try:
+        with (
+            requests.Session() as session,
+            session.get(
+                url,
+                headers={"Range": _FIRST_BYTES},
+                auth=authorize,
+                allow_redirects=False,
+                stream=True,
+                timeout=TIMEOUT,
+            ) as response,
+        ):
+            status, kind = response.status_code, response.headers.get("Content-Type", "")
+    except requests.RequestException as error:
+        return Finding(
+            step, "failed", f"{host} does not answer ({type(error).__name__})", "try again in a while"
+        )
+    if kind.startswith("text/html") and status < 300:
+        return Finding(step, "failed", "a web page came in place of the file", "check the URL")
+    if 300 <= status < 400:
+        return Finding(step, "warning", f"it redirects ({status})", "use the URL that it leads to")
+    findings: dict[int, tuple[State, str, str]] = {
+        206: ("ok", "the first bytes came (206)", ""),
+        200: ("warning", "the server sends whole files only (200): reading will be slow", ""),
+        401: ("failed", "refused (401), although the login is valid", "log in anew: tsread login"),
+        403: (
+            "failed",
+            "no access (403)",
+            "open it in a browser where you are logged in, and accept its licence or ask for access",
+        ),
+        404: ("failed", "there is no such file (404)", "check the URL"),
+    }
+    state, what, advice = findings.get(status, ("failed", f"it answered {status}", "try again in a while"))
+    if status == 401 and token is None:
+        what, advice = "refused (401): it wants a login that is not Terrascope's", "see TERRASCOPE_ORIGINS"
+    return Finding(step, state, what, advice)
+
+
+def _gdal_opens(url: str, settings: Settings, tokens: TokenSource | None) -> Finding:
+    try:
+        if tokens is None:
+            with rasterio.open(url) as dataset:
+                return _first_block(dataset)
+        with terrascope_env(settings=settings, tokens=tokens) as env, env.open(url) as dataset:
+            return _first_block(dataset)
+    except TerrascopeError as error:
+        return _failed("GDAL", error)
+    except RasterioError as error:
+        what = f"it cannot read it: {' '.join(str(error).split())}"
+        return Finding("GDAL", "failed", what, "see the steps above; if they are ok, the file is no raster")
+
+
+def _first_block(dataset: rasterio.DatasetReader) -> Finding:
+    window = next(iter(dataset.block_windows(1)))[1]
+    dataset.read(1, window=window)
+    what = f"{dataset.driver}, {dataset.width} x {dataset.height}, {dataset.dtypes[0]}: a block was read"
+    return Finding("GDAL", "ok", what)
+
+
+def _failed(step: str, error: TerrascopeError, otherwise: str = "") -> Finding:
+    what, _, advice = str(error).partition(" Next: ")
+    return Finding(step, "failed", what.rstrip("."), advice.rstrip(".") or otherwise)

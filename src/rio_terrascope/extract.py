@@ -1,0 +1,208 @@
+"""Part of a raster, written as a Cloud-Optimized GeoTIFF, in as little memory as you like."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.shutil import copy
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from rio_terrascope.pieces import BYTES_AT_ONCE, has_data, has_mask, read_order
+from rio_terrascope.reading import Progress, block_windows
+from rio_terrascope.reading.boxes import check_indexes, output_shape, read_shape
+from rio_terrascope.regions import Region
+
+BLOCK = 512  # of the output, GDAL's own choice for COGs
+
+
+def extract(
+    dataset: Any,
+    path: str | os.PathLike[str],
+    region: Region,
+    *,
+    resolution: float | tuple[float, float] | None = None,
+    max_size: int | None = None,
+    indexes: int | Sequence[int] | None = None,
+    nodata: float | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Copy a region of a raster into a Cloud-Optimized GeoTIFF.
+
+    Nodata, colour table, tags, descriptions, scales, offsets and units are kept. The region is read and
+    written piece by piece; a second file lies beside the output meanwhile, as large as it.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    path : path-like
+        The file to write; one that is there is replaced.
+    region : Region
+        What lies outside of its geometries becomes nodata.
+    resolution, max_size : optional
+        As of `read_bbox`: coarser pixels come from the overviews, and are the nearest ones.
+    indexes : int or sequence of int, optional
+        Bands, from 1; all where not given.
+    nodata : float, optional
+        Nodata value of the output, where the raster has none.
+    progress : callable, optional
+        Called with the number of pixels written, and of all.
+
+    Raises
+    ------
+    ValueError
+        If an argument makes no sense, or there is no nodata value for what the geometries mask.
+    OSError
+        If the disk is full.
+    rasterio.errors.RasterioIOError
+        If the raster cannot be read, or the file not be written.
+    """
+    window = region.window
+    bands = check_indexes(indexes, dataset.count, dataset.name)
+    shape = output_shape(dataset, window, resolution=resolution, max_size=max_size)
+    nodata = dataset.nodatavals[bands[0] - 1] if nodata is None else nodata
+    masked = has_mask(dataset, bands)
+    if region.geometries and nodata is None and not masked:
+        raise ValueError("the raster has no nodata value to mask with. Next: name one with --nodata.")
+    scale = Affine.scale(window.width / shape[1], window.height / shape[0])
+    transform = dataset.window_transform(window) * scale
+    pieces = _pieces(dataset, window, shape, len(bands))
+    done = 0
+    with cog(
+        path,
+        height=shape[0],
+        width=shape[1],
+        count=len(bands),
+        dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
+        crs=dataset.crs,
+        transform=transform,
+        nodata=nodata,
+    ) as out:
+        copy_metadata(dataset, out, bands)
+        for source, target in pieces:
+            pixels = read_shape(dataset, source, (target.height, target.width), bands)
+            outside = region.outside(out.window_transform(target), pixels.shape[1:])
+            if masked:
+                counts = has_data(dataset, pixels, source, bands).all(axis=0)
+                out.write_mask(counts & ~outside, window=target)
+            elif region.geometries:
+                pixels[:, outside] = nodata
+            write_checked(out, path, pixels, target)
+            done += target.width * target.height
+            if progress is not None:
+                progress(done, shape[0] * shape[1])
+
+
+@contextlib.contextmanager
+def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
+    """Open a dataset to write, which becomes a Cloud-Optimized GeoTIFF when the block ends well.
+
+    A COG cannot be written in pieces, so a plain GeoTIFF is, beside it, and is copied in the end.
+
+    Parameters
+    ----------
+    path : path-like
+    **profile
+        As for `rasterio.open`.
+
+    Yields
+    ------
+    rasterio.io.DatasetWriter
+    """
+    path = Path(path)
+    base = path.with_name(f"{path.stem}.base.tif")
+    # nearest never invents a class; means are for measurements
+    resampling = "nearest" if np.dtype(profile["dtype"]).kind in "iub" else "average"
+    predictor = {"i": "standard", "u": "no", "f": "floating_point"}.get(np.dtype(profile["dtype"]).kind, "no")
+    try:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS"):
+            with rasterio.open(
+                base,
+                "w",
+                driver="GTiff",
+                tiled=True,
+                blockxsize=BLOCK,
+                blockysize=BLOCK,
+                sparse_ok=True,  # a tile of sea takes no room, and no time
+                compress="lzw",
+                bigtiff="if_safer",
+                **profile,
+            ) as out:
+                yield out
+            _check_space(path, 2 * base.stat().st_size)  # the copy, and its overviews on the way
+            copy(
+                base,
+                path,
+                driver="COG",
+                compress="deflate",
+                predictor=predictor,
+                blocksize=BLOCK,
+                overview_resampling=resampling,
+                sparse_ok=True,
+                bigtiff="if_safer",
+            )
+    finally:
+        base.unlink(missing_ok=True)
+
+
+def write_checked(out: Any, path: str | os.PathLike[str], pixels: npt.NDArray[Any], window: Window) -> None:
+    """Write pixels into what `cog` has opened; OSError where the disk has no room for them."""
+    _check_space(Path(path), 2 * pixels.nbytes)
+    out.write(pixels, window=window)
+
+
+def copy_metadata(source: Any, target: Any, bands: Sequence[int]) -> None:
+    """Copy what says how pixels are to be understood: colours, tags, descriptions, scales, units."""
+    tags = source.tags()
+    tags.pop("OVR_RESAMPLING_ALG", None)  # the output's overviews are its own
+    target.update_tags(**tags)
+    for number, band in enumerate(bands, start=1):
+        target.update_tags(number, **{k: v for k, v in source.tags(band).items() if "STATISTICS" not in k})
+        with contextlib.suppress(ValueError):  # no colour table
+            target.write_colormap(number, source.colormap(band))
+        if source.descriptions[band - 1]:
+            target.set_band_description(number, source.descriptions[band - 1])
+        if source.units[band - 1]:
+            target.set_band_unit(number, source.units[band - 1])
+    target.scales = [source.scales[band - 1] for band in bands]
+    target.offsets = [source.offsets[band - 1] for band in bands]
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Raise OSError before GDAL meets a full disk, of which it says little, and some of it too late."""
+    if shutil.disk_usage(path.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _pieces(
+    dataset: Any, window: Window, shape: tuple[int, int], count: int
+) -> Iterator[tuple[Window, Window]]:
+    """Yield what to read, and where it goes in the output."""
+    if shape == (window.height, window.width):
+        for source in read_order(dataset, window, count):
+            left, top = source.col_off - window.col_off, source.row_off - window.row_off
+            yield source, Window(left, top, source.width, source.height)
+        return
+    down, across = window.height / shape[0], window.width / shape[1]
+    itemsize = max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    blocks = max(1, BYTES_AT_ONCE // (BLOCK * BLOCK * count * itemsize))
+    wide = min(blocks, -(-shape[1] // BLOCK))
+    for target in block_windows(
+        Window(0, 0, shape[1], shape[0]), (BLOCK, BLOCK), blocks=(max(1, blocks // wide), wide)
+    ):
+        yield (
+            Window(
+                window.col_off + target.col_off * across,
+                window.row_off + target.row_off * down,
+                target.width * across,
+                target.height * down,
+            ),
+            target,
+        )

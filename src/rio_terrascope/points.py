@@ -1,0 +1,155 @@
+"""Points from a file: CSV, or GeoJSON."""
+
+import csv
+import io
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rio_terrascope.regions import named_crs
+
+_DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"), ("long", "lat"))
+_OTHERS = (("x", "y"),)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points, and what else a file says of them.
+
+    Attributes
+    ----------
+    columns : list of str
+    rows : list of list of str
+        One for each point.
+    coordinates : ndarray, shape (points, 2)
+    crs : str
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    coordinates: npt.NDArray[np.float64]
+    crs: str
+
+
+def read_points(source: str, *, crs: str | None = None) -> Points:
+    """Read points.
+
+    Parameters
+    ----------
+    source : str
+        A CSV file with columns lon and lat (or longitude and latitude), or x and y; a GeoJSON file of
+        points; ``-`` is stdin. Which of the two it is, its first character tells.
+    crs : str, optional
+        What they are in. Needed for x and y.
+
+    Returns
+    -------
+    Points
+
+    Raises
+    ------
+    ValueError
+        If it cannot be understood; names the row.
+    OSError
+        If it cannot be read.
+    """
+    name = "stdin" if source == "-" else source
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig") if source == "-" else _text(Path(source))
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not text in UTF-8, so it has no points.") from None
+    if text.lstrip().startswith("{"):
+        return _from_geojson(text, name, crs)
+    return _from_csv(text, name, crs)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig")
+
+
+def _from_csv(text: str, name: str, crs: str | None) -> Points:
+    first = text.partition("\n")[0]
+    # of spreadsheets in countries with a decimal comma, and of databases
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = next(reader, [])
+    lowered = [column.strip().lower() for column in columns]
+    found = next((pair for pair in _DEGREES + _OTHERS if set(pair) <= set(lowered)), None)
+    if found is None:
+        raise ValueError(
+            f"{name} has no columns lon and lat, or x and y; its first row is {first.strip()[:80]!r}."
+        )
+    if crs is None and found in _OTHERS:
+        raise ValueError(f"{name} has columns x and y: of which CRS? Next: add --crs, EPSG:32632 say.")
+    x, y = (lowered.index(column) for column in found)
+    rows: list[list[str]] = []
+    coordinates: list[tuple[float, float]] = []
+    try:
+        for row in reader:
+            if not row:
+                continue  # an empty line, at the end mostly
+            where = f"{name}, row {reader.line_num}"
+            if len(row) != len(columns):
+                raise ValueError(f"{where} has {len(row)} cells; the first row has {len(columns)}.")
+            coordinates.append((_number(row[x], columns[x], where), _number(row[y], columns[y], where)))
+            rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"{name}, row {reader.line_num} cannot be understood: {error}.") from None
+    return Points(columns, rows, np.array(coordinates, np.float64).reshape(-1, 2), crs or "EPSG:4326")
+
+
+def _number(cell: str, column: str, where: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: {column} is {cell!r}, which is no number.")
+    return number
+
+
+def _from_geojson(text: str, name: str, crs: str | None) -> Points:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"{name} is not GeoJSON{where}.") from None
+    features = document.get("features") if document.get("type") == "FeatureCollection" else [document]
+    if not isinstance(features, list):
+        raise ValueError(f"{name} is not GeoJSON: its features are no list.")
+    properties: list[dict[str, Any]] = []
+    coordinates: list[tuple[float, float]] = []
+    for number, feature in enumerate(features, start=1):
+        where = f"{name}, feature {number}"
+        is_feature = isinstance(feature, dict) and feature.get("type") == "Feature"
+        geometry = feature.get("geometry") if is_feature else feature
+        if not isinstance(geometry, dict) or geometry.get("type") != "Point":
+            kind = geometry.get("type") if isinstance(geometry, dict) else None
+            raise ValueError(f"{where} is no point but {kind!r}.")
+        position = geometry.get("coordinates")
+        if not isinstance(position, list) or len(position) < 2:
+            raise ValueError(f"{where} has no coordinates.")
+        x, y = (_number(str(value), axis, where) for value, axis in zip(position, "xy", strict=False))
+        coordinates.append((x, y))
+        properties.append((feature.get("properties") or {}) if is_feature else {})
+    crs = crs or named_crs(document)
+    axes = ["lon", "lat"] if crs in ("EPSG:4326", "OGC:CRS84") else ["x", "y"]
+    # in the order in which they first come up; a property cannot hide a coordinate
+    keys = list(dict.fromkeys(key for each in properties for key in each if key not in axes))
+    rows = [
+        [*(f"{value:.15g}" for value in point), *(_cell(each.get(key)) for key in keys)]
+        for point, each in zip(coordinates, properties, strict=True)
+    ]
+    return Points([*axes, *keys], rows, np.array(coordinates, np.float64).reshape(-1, 2), crs)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

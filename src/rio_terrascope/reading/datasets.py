@@ -1,0 +1,132 @@
+"""Open datasets, lent to one thread at a time, and the errors of reading them."""
+
+import contextlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from os import PathLike, fspath
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from rio_terrascope import gdal
+from rio_terrascope.env import active_env
+
+T = TypeVar("T")
+
+
+class Datasets:
+    """A pool of open datasets; a context manager that closes them all.
+
+    A GDAL dataset must not be used by two threads at once, so each thread that reads a URL gets one of
+    its own. That costs nothing: GDAL keeps a file's header for the process, and only the first open
+    makes requests. The others wait for it.
+
+    Parameters
+    ----------
+    keep : int
+        How many datasets that nobody uses are kept open, the latest used ones.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._idle: OrderedDict[Any, str] = OrderedDict()  # dataset: URL, the latest used last
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        for dataset in self._idle:
+            dataset.close()
+
+    def read(self, url: str | PathLike[str], read: Callable[[Any], T]) -> T:
+        """Call `read` with an open dataset that is the caller's alone.
+
+        Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
+        renews a login that has lapsed; then `read` is called once more.
+
+        Raises
+        ------
+        AccessDeniedError
+            If the URL is refused, now or when it was opened.
+        rasterio.errors.RasterioIOError
+            For any other trouble; its message begins with the URL.
+        """
+        url = fspath(url)
+        with naming(url):
+            try:
+                return self._read(url, self._borrow(url), read)
+            except _ReadFailed:
+                # GDAL tells the status of an open that fails, but not that of a read
+                _forget(url)
+                return self._read(url, open_dataset(url), read)
+
+    def _read(self, url: str, dataset: Any, read: Callable[[Any], T]) -> T:
+        try:
+            result = read(dataset)
+        except RasterioIOError as error:
+            dataset.close()
+            raise _ReadFailed(str(error)) from error
+        except BaseException:
+            dataset.close()
+            raise
+        self._give_back(url, dataset)
+        return result
+
+    def _borrow(self, url: str) -> Any:
+        with self._lock:
+            for dataset in reversed(self._idle):
+                if self._idle[dataset] == url:
+                    del self._idle[dataset]
+                    return dataset
+            opening = self._opening.setdefault(url, threading.Lock())
+        with opening:
+            return open_dataset(url)
+
+    def _give_back(self, url: str, dataset: Any) -> None:
+        with self._lock:
+            self._idle[dataset] = url
+            surplus = self._idle.popitem(last=False)[0] if len(self._idle) > self._keep else None
+        if surplus is not None:
+            surplus.close()
+
+
+class _ReadFailed(RasterioIOError):
+    """A dataset was open already when the trouble began."""
+
+
+def open_dataset(url: str) -> Any:
+    """Open a dataset, with the recovery of `TerrascopeEnv.open` where an env covers the URL."""
+    env = active_env(url)
+    return rasterio.open(url) if env is None else env.open(url)
+
+
+@contextlib.contextmanager
+def naming(url: str) -> Iterator[None]:
+    """Put the URL into rasterio's own errors, which seldom name it."""
+    try:
+        yield
+    except RasterioIOError as error:
+        raise RasterioIOError(f"{url}: {error}") from error
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an error of opening a URL tells of."""
+    # to the letter: GDAL's text may hold the URL too, and a port may be 40412
+    status = re.search(r"response code: (\d+)", str(error))
+    return int(status[1]) if status else None
+
+
+def _forget(url: str) -> None:
+    if url.startswith(("http://", "https://", "/vsicurl/")) and gdal.why_not_scoped() is None:
+        gdal.forget(url)

@@ -1,0 +1,224 @@
+"""`sample`: the values at many points of many files, each block read once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from rio_terrascope.reading.boxes import check_indexes
+from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.grid import pixels_of, reproject
+from rio_terrascope.reading.workers import Progress, Workers
+
+# Neighbouring blocks are read together, up to so many pixels over all bands: GDAL makes one request of
+# them where they follow each other in the file, as the blocks of a row do in a Cloud-Optimized GeoTIFF.
+PIXELS_AT_ONCE = 4 * 1024 * 1024
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def sample(
+    urls: str | PathLike[str] | Iterable[str | PathLike[str]],
+    coords: Iterable[tuple[float, float]] | npt.NDArray[Any],
+    *,
+    crs: Any = "EPSG:4326",
+    indexes: int | Sequence[int] | None = None,
+    max_workers: int | None = None,
+    progress: Progress | None = None,
+) -> np.ma.MaskedArray[Any, Any]:
+    """Read the values of rasters at points.
+
+    The points are sorted by block, and every block is read once, however many points fall into it.
+
+    Parameters
+    ----------
+    urls : str, path-like, or iterable of them
+        One raster or several. Where they overlap, the first one that a point lies in counts.
+    coords : iterable of (x, y), or array of shape (points, 2)
+        The points, in any order: x is the longitude or easting.
+    crs : CRS-like or None
+        What the points are in; None: the rasters' own CRS.
+    indexes : int or sequence of int, optional
+        Bands, from 1; all where not given.
+    max_workers : int, optional
+        Reads at once, each over a connection of its own; 16 where not given.
+    progress : callable, optional
+        Called with the number of points done, and of all.
+
+    Returns
+    -------
+    numpy.ma.MaskedArray, shape (points, bands)
+        In the rasters' dtype and the order of the points. Masked where there is no data: by the
+        raster's own mask or nodata value, and where a point lies in no raster. A pixel owns its top
+        and left edges, so a point on a raster's right or bottom edge is outside of it.
+
+    Raises
+    ------
+    ValueError
+        If an argument makes no sense, or the rasters differ in their number of bands.
+    AccessDeniedError
+        If a URL is refused.
+    rasterio.errors.RasterioIOError
+        If one cannot be read for another reason; the message begins with the URL. Whatever is raised,
+        the reads that have not begun are dropped.
+
+    Examples
+    --------
+    >>> with terrascope_env():  # doctest: +SKIP
+    ...     land_cover = sample(url, [(6.61, 0.19), (6.73, 0.34)])
+    """
+    files = [fspath(urls)] if isinstance(urls, str | PathLike) else [fspath(url) for url in urls]
+    if not files:
+        raise ValueError("there is no URL to sample.")
+    points = _as_points(coords)
+    workers = Workers(max_workers)
+    datasets = Datasets(keep=2 * workers.count)
+    with datasets, workers:  # the workers are left, and so at rest, before the datasets are closed
+        layouts = list(
+            workers.in_order(lambda url: datasets.read(url, lambda data: _layout(data, url, indexes)), files)
+        )
+        values = _nothing(len(points), layouts)
+        data, nothing = values.data, np.ma.getmaskarray(values)
+
+        def fill(read: _Read) -> int:
+            layout = read.layout
+            array, mask = datasets.read(layout.url, lambda dataset: _values(dataset, layout, read))
+            data[read.points], nothing[read.points] = array, mask
+            return len(read.points)
+
+        done = 0
+        for count in workers.in_order(fill, _reads(points, crs, layouts)):
+            done += count
+            if progress is not None:
+                progress(done, len(points))
+    return values
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What has to be known of a file to find points in it."""
+
+    url: str
+    transform: Affine
+    width: int
+    height: int
+    crs: CRS | None
+    block_shape: tuple[int, int]
+    bands: list[int]
+    dtype: np.dtype[Any]
+    nodata: list[float | None]
+    has_mask: bool  # of another kind than a nodata value: a mask band, an alpha band
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Points that are read at once: those in a row of neighbouring blocks of one file."""
+
+    layout: _Layout
+    points: Ints
+    rows: Ints
+    columns: Ints
+
+
+def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:
+    bands = check_indexes(indexes, dataset.count, url)
+    plain = ([MaskFlags.nodata], [MaskFlags.all_valid])
+    return _Layout(
+        url=url,
+        transform=dataset.transform,
+        width=dataset.width,
+        height=dataset.height,
+        crs=dataset.crs,
+        block_shape=dataset.block_shapes[bands[0] - 1],
+        bands=bands,
+        dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
+        nodata=[dataset.nodatavals[band - 1] for band in bands],
+        has_mask=any(dataset.mask_flag_enums[band - 1] not in plain for band in bands),
+    )
+
+
+def _nothing(count: int, layouts: list[_Layout]) -> np.ma.MaskedArray[Any, Any]:
+    """Make the array to be filled, all masked."""
+    bands = {len(layout.bands) for layout in layouts}
+    if len(bands) > 1:
+        raise ValueError(
+            f"the rasters have different numbers of bands, {sorted(bands)}; choose with indexes."
+        )
+    shape = (count, bands.pop())
+    nodata = layouts[0].nodata[0]
+    dtype = np.result_type(*(layout.dtype for layout in layouts))
+    values: np.ma.MaskedArray[Any, Any] = np.ma.masked_array(
+        np.full(shape, 0 if nodata is None else nodata, dtype), mask=np.ones(shape, bool)
+    )
+    if nodata is not None:
+        values.fill_value = nodata
+    return values
+
+
+def _as_points(coords: Any) -> Floats:
+    points = np.asarray(coords if hasattr(coords, "__array__") else list(coords), dtype=np.float64)
+    if points.size == 0:
+        return np.empty((0, 2))
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"coords has the shape {points.shape}; it has to be (points, 2): x and y of each.")
+    return points
+
+
+def _reads(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[_Read]:
+    """Find each point's file, and yield what to read of it, file by file and block by block."""
+    left = np.arange(len(points))  # the points that no file has had yet
+    given = None if crs is None else CRS.from_user_input(crs)
+    projected: tuple[Any, Floats, Floats] | None = None  # all points in the CRS of the latest file
+    for layout in layouts:
+        target = given if given is None or layout.crs is None else layout.crs
+        if projected is None or projected[0] != target:
+            projected = (target, *reproject(points[:, 0], points[:, 1], given, target))
+        rows, columns, inside = pixels_of(
+            projected[1][left], projected[2][left], layout.transform, layout.width, layout.height
+        )
+        for group in _neighbours(rows[inside], columns[inside], layout):
+            yield _Read(layout, left[inside][group], rows[inside][group], columns[inside][group])
+        left = left[~inside]
+
+
+def _neighbours(rows: Ints, columns: Ints, layout: _Layout) -> Iterator[Ints]:
+    """Group pixels: those in the same block, or in blocks side by side."""
+    if not len(rows):
+        return
+    height, width = layout.block_shape
+    across = -(-layout.width // width)
+    block = rows // height * across + columns // width
+    order = np.argsort(block, kind="stable")
+    blocks, starts = np.unique(block[order], return_index=True)
+    most = max(1, PIXELS_AT_ONCE // (height * width * len(layout.bands)))
+    stops = np.append(starts[1:], len(order))
+    first = 0
+    for i in range(1, len(blocks) + 1):
+        goes_on = i < len(blocks) and blocks[i] == blocks[i - 1] + 1 and blocks[i] % across != 0
+        if not goes_on or i - first == most:
+            yield order[starts[first] : stops[i - 1]]
+            first = i
+
+
+def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return values and mask of the points of a read, both of shape (points, bands)."""
+    top, left = read.rows.min(), read.columns.min()
+    window = Window(left, top, read.columns.max() - left + 1, read.rows.max() - top + 1)
+    at = (slice(None), read.rows - top, read.columns - left)
+    values = dataset.read(layout.bands, window=window)[at].T
+    if layout.has_mask:
+        return values, dataset.read_masks(layout.bands, window=window)[at].T == 0
+    mask = np.zeros(values.shape, bool)
+    for band, nodata in enumerate(layout.nodata):
+        if nodata is not None:
+            column = values[:, band]
+            mask[:, band] = np.isnan(column) if np.isnan(nodata) else column == column.dtype.type(nodata)
+    return values, mask

@@ -1,0 +1,221 @@
+"""Which part of a raster is meant: a window of pixels, and perhaps a geometry within it."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.features import geometry_mask
+from rasterio.transform import Affine
+from rasterio.warp import transform_geom
+from rasterio.windows import Window
+
+from rio_terrascope.reading import bounds_window
+
+Geometry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a raster.
+
+    Attributes
+    ----------
+    window : rasterio.windows.Window
+        Of whole pixels, inside the raster.
+    geometries : tuple of mapping
+        GeoJSON-like polygons in the raster's CRS; what of the window lies outside of all of them does
+        not belong to the region. None: the whole window does.
+    all_touched : bool
+        Whether a pixel belongs to the geometries that they touch, or whose centre they cover.
+    """
+
+    window: Window
+    geometries: tuple[Geometry, ...] = ()
+    all_touched: bool = False
+
+    def outside(self, transform: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """Tell of each pixel of a grid whether it lies outside of the geometries.
+
+        Parameters
+        ----------
+        transform : Affine
+            Of the grid, in the raster's CRS.
+        shape : tuple of int
+            Rows and columns.
+
+        Returns
+        -------
+        ndarray of bool
+        """
+        if not self.geometries:
+            return np.zeros(shape, bool)
+        mask: npt.NDArray[np.bool_] = geometry_mask(
+            self.geometries, out_shape=shape, transform=transform, all_touched=self.all_touched
+        )
+        return mask
+
+
+def whole(dataset: Any) -> Region:
+    """Return all of a raster."""
+    return Region(Window(0, 0, dataset.width, dataset.height))
+
+
+def box_region(dataset: Any, bbox: Sequence[float], *, crs: Any = "EPSG:4326") -> Region:
+    """Return the pixels whose area meets a box; arguments and errors as of `bounds_window`."""
+    return Region(bounds_window(dataset, bbox, crs=crs))
+
+
+def window_region(dataset: Any, col_off: int, row_off: int, width: int, height: int) -> Region:
+    """Return a window, clipped to the raster.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, or lies outside of the raster.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"the window is {width} x {height} pixels; it has to have some.")
+    left, top = max(0, col_off), max(0, row_off)
+    right, bottom = min(dataset.width, col_off + width), min(dataset.height, row_off + height)
+    if left >= right or top >= bottom:
+        raise ValueError(
+            f"the window of {width} x {height} pixels from column {col_off}, row {row_off} lies outside of "
+            f"the raster, which has {dataset.width} columns and {dataset.height} rows."
+        )
+    return Region(Window(left, top, right - left, bottom - top))
+
+
+def geometry_region(
+    dataset: Any, geometries: Sequence[Geometry], *, crs: Any = "EPSG:4326", all_touched: bool = False
+) -> Region:
+    """Return the pixels inside of polygons.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    geometries : sequence of mapping
+        GeoJSON-like polygons, as `read_geometries` returns them.
+    crs : CRS-like
+        What they are in. Their corners are reprojected; edges stay straight in the raster's CRS.
+    all_touched : bool
+        As of `Region`.
+
+    Raises
+    ------
+    ValueError
+        If they lie outside of the raster.
+    """
+    if dataset.crs is not None and CRS.from_user_input(crs) != dataset.crs:
+        geometries = [transform_geom(crs, dataset.crs, geometry) for geometry in geometries]
+    points = np.array([point for geometry in geometries for point in _points(geometry["coordinates"])])
+    if not np.isfinite(points).all():
+        raise ValueError("the geometry cannot be expressed in the raster's CRS. Next: check its coordinates.")
+    (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
+    if west == east or south == north:
+        raise ValueError("the geometry has no area.")
+    window = bounds_window(dataset, (west, south, east, north), crs=dataset.crs)
+    return Region(window, tuple(geometries), all_touched)
+
+
+def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
+    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of them.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    geometries : list of mapping
+        Polygons and multi-polygons.
+    crs : str
+        What they are in: longitudes and latitudes (RFC 7946), but for files from before that
+        standard which name another CRS.
+
+    Raises
+    ------
+    ValueError
+        If it is no GeoJSON, or holds no polygon.
+    OSError
+        If it cannot be read.
+    """
+    document = load_geojson(path)
+    geometries = list(_polygons(document, str(path)))
+    if not geometries:
+        raise ValueError(f"{path} holds no polygon.")
+    return geometries, named_crs(document)
+
+
+def load_geojson(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read a GeoJSON file as it is; ValueError where it is none."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
+        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"{path} is not GeoJSON{where}.") from None
+    if not isinstance(document, dict) or "type" not in document:
+        raise ValueError(f"{path} is not GeoJSON: it has no type.")
+    return document
+
+
+def named_crs(document: Mapping[str, Any]) -> str:
+    """Return the CRS that a GeoJSON document of the old standard names, else the standard's own."""
+    try:
+        return str(CRS.from_user_input(document["crs"]["properties"]["name"]).to_string())
+    except (KeyError, TypeError, CRSError):
+        return "EPSG:4326"
+
+
+def _polygons(document: Any, path: str) -> Iterator[Geometry]:
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "FeatureCollection":
+        for feature in document.get("features") or []:
+            yield from _polygons(feature, path)
+    elif kind == "Feature":
+        if document.get("geometry") is not None:
+            yield from _polygons(document["geometry"], path)
+    elif kind == "GeometryCollection":
+        for geometry in document.get("geometries") or []:
+            yield from _polygons(geometry, path)
+    elif kind in ("Polygon", "MultiPolygon"):
+        rings = document.get("coordinates") or []
+        for ring in rings if kind == "Polygon" else [ring for polygon in rings for ring in polygon]:
+            if len(ring) < 4 or not all(_is_position(position) for position in ring):
+                raise ValueError(
+                    f"{path} holds a polygon whose ring has fewer than four positions, or broken ones."
+                )
+        if rings:
+            yield {"type": kind, "coordinates": _flat(rings)}
+    elif kind not in ("Point", "MultiPoint", "LineString", "MultiLineString"):
+        raise ValueError(f"{path} is not GeoJSON: it holds a {kind!r}.")
+
+
+def _is_position(position: Any) -> bool:
+    return (
+        isinstance(position, list)
+        and len(position) >= 2
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in position[:2])
+    )
+
+
+def _flat(coordinates: Any) -> Any:
+    """Drop heights, which some tools write and masks do not want."""
+    if _is_position(coordinates):
+        return coordinates[:2]
+    return [_flat(part) for part in coordinates]
+
+
+def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
+    if isinstance(coordinates[0], int | float):
+        yield coordinates[0], coordinates[1]
+    else:
+        for part in coordinates:
+            yield from _points(part)

@@ -1,0 +1,289 @@
+"""The login that ``tsread login`` saves, and how processes that use it at once share it.
+
+A refresh token is good for one use: the next one comes with the answer. So it is used, and its
+successor stored, under a lock that all processes of the user respect; who waited for the lock
+finds the work done and takes what is there.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rio_terrascope.errors import SettingsError
+from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
+from rio_terrascope.settings import Settings
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+SERVICE = "rio-terrascope"  # the name in the keyring, and of the folder
+
+
+@dataclass(frozen=True)
+class SavedLogin:
+    """A login that outlives the process.
+
+    Attributes
+    ----------
+    username : str
+    token : Token
+        The newest one that any process has got.
+    password : str or None
+        Kept in an OS keyring only, never in a file: with it the login does not end.
+    source : str
+        Where it is kept, in words.
+    """
+
+    username: str
+    token: Token
+    password: str | None = field(default=None, repr=False)
+    source: str = ""
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it can no longer be renewed, in seconds since the epoch; None if it always can."""
+        if self.password is not None:
+            return None
+        if self.token.refresh_token is None:
+            return self.token.expires_at
+        return self.token.refresh_expires_at
+
+    def to_json(self) -> str:
+        """Write it as JSON, secrets included."""
+        return json.dumps({"username": self.username, "token": asdict(self.token), "password": self.password})
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "SavedLogin":
+        """Read what `to_json` wrote; ValueError, TypeError or KeyError for anything else."""
+        fields = json.loads(text)
+        return cls(fields["username"], Token(**fields["token"]), fields.get("password"), source)
+
+
+class LoginStore:
+    """Where the logins are saved: the OS keyring where it can be used, else a file (0600).
+
+    One login is kept for each token endpoint and client.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = f"{settings.token_url} {settings.client_id}"
+        self.folder = Path(click.get_app_dir(SERVICE))
+        self.file = self.folder / "logins.json"
+
+    def load(self) -> SavedLogin | None:
+        """Return the saved login, ended or not; None where there is none that can be read."""
+        keyring = _keyring()
+        if keyring is not None:
+            with _keyring_trouble("read"):
+                text = keyring.get_password(SERVICE, self._key)
+                if text:
+                    return SavedLogin.from_json(text, _name(keyring))
+        text = self._read_file().get(self._key)
+        if text is not None:
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                return SavedLogin.from_json(text, str(self.file))
+        return None
+
+    def save(self, login: SavedLogin) -> SavedLogin:
+        """Keep a login in place of the one that was there; the caller holds the lock.
+
+        Returns
+        -------
+        SavedLogin
+            As it is kept: without the password where there is no keyring.
+
+        Raises
+        ------
+        SettingsError
+            If it can be kept nowhere.
+        """
+        keyring = _keyring()
+        if keyring is not None:
+            with _keyring_trouble("written to"):
+                kept = replace(login, source=_name(keyring))
+                keyring.set_password(SERVICE, self._key, kept.to_json())
+                self._write_file(None)
+                return kept
+        kept = replace(login, password=None, source=str(self.file))
+        self._write_file(kept.to_json())
+        return kept
+
+    def remove(self) -> SavedLogin | None:
+        """Forget the login, and return it; the caller holds the lock."""
+        found = self.load()
+        keyring = _keyring()
+        if found is not None and keyring is not None and found.source == _name(keyring):
+            with _keyring_trouble("written to"):
+                keyring.delete_password(SERVICE, self._key)
+        self._write_file(None)
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all other processes and threads of the user out for the length of the block."""
+        with self._unwritable_explained():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            if fcntl is not None:
+                # said aloud: a child that was forked meanwhile holds the descriptor open as well
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+    def _read_file(self) -> dict[str, Any]:
+        try:
+            logins = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return logins if isinstance(logins, dict) else {}
+
+    def _write_file(self, text: str | None) -> None:
+        """Put this endpoint's login into the file, or take it out; the others' stay."""
+        logins = self._read_file()
+        if text is None and self._key not in logins:
+            return
+        logins.pop(self._key, None)
+        if text is not None:
+            logins[self._key] = text
+        with self._unwritable_explained():
+            beside = self.file.with_suffix(".next")
+            beside.unlink(missing_ok=True)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(logins, file)
+            beside.replace(self.file)
+
+    @contextlib.contextmanager
+    def _unwritable_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SettingsError(
+                f"the login cannot be saved in {self.folder}: {error.strerror or type(error).__name__}. "
+                "Next: make that folder writable, or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD instead."
+            ) from None
+
+
+class SavedEndpoint:
+    """The token endpoint as the user's processes use it together, through one saved login.
+
+    What a `TokenSource` needs of an endpoint. A refresh first looks whether another process has
+    made one already; else it uses the stored refresh token, and stores the new one before the
+    lock is let go.
+
+    Parameters
+    ----------
+    settings : Settings
+    username : str
+        Whose login it is; one that somebody else has saved meanwhile is not taken.
+    clock : callable, optional
+        Seconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, username: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.username = username
+        self._endpoint = TokenEndpoint(settings, clock=clock)
+        self._store = LoginStore(settings)
+        self._clock = clock
+
+    def password_grant(self, username: str, password: str, *, attempts: int = ATTEMPTS) -> Token:
+        """Log in, without touching what is saved."""
+        return self._endpoint.password_grant(username, password, attempts=attempts)
+
+    def refresh_grant(self, refresh_token: str, *, attempts: int = ATTEMPTS) -> Token:
+        """Return a token that is newer than the one `refresh_token` belongs to.
+
+        Raises
+        ------
+        RefreshRefusedError
+            The login has ended, or was removed by ``tsread logout``.
+        TokenEndpointError
+            As `TokenEndpoint.refresh_grant` does.
+        """
+        with self._store.locked():
+            saved = self._store.load()
+            if saved is None or saved.username != self.username:
+                raise RefreshRefusedError(
+                    f"the saved login of user {self.username} is no longer there. Next: tsread login"
+                )
+            if saved.token.refresh_token != refresh_token and saved.token.expires_at > self._clock() + 1:
+                log.info("another process has renewed the saved login")
+                return saved.token
+            token = self._renew(saved, attempts)
+            try:
+                self._store.save(replace(saved, token=token))
+            except SettingsError as error:  # this process can go on; the next one cannot
+                log.warning("the renewed login is lost for later commands: %s", error)
+            return token
+
+    def _renew(self, saved: SavedLogin, attempts: int) -> Token:
+        if saved.token.refresh_token is not None:
+            try:
+                return self._endpoint.refresh_grant(saved.token.refresh_token, attempts=attempts)
+            except RefreshRefusedError as error:
+                if saved.password is None:
+                    raise RefreshRefusedError(
+                        f"the saved login of user {self.username} has ended ({_reason(error)}). "
+                        "Next: tsread login"
+                    ) from None
+        if saved.password is None:
+            raise RefreshRefusedError(
+                f"the saved login of user {self.username} cannot be renewed. Next: tsread login"
+            )
+        return self._endpoint.password_grant(self.username, saved.password, attempts=attempts)
+
+
+def _reason(error: RefreshRefusedError) -> str:
+    """Return what the server said, out of the message of `TokenEndpoint`."""
+    return str(error).partition(" (")[2].partition("). Next")[0] or "it was refused"
+
+
+def _keyring() -> Any:
+    """Return the OS keyring's backend, or None where there is none to use."""
+    try:
+        import keyring
+        import keyring.core
+    except ImportError:
+        return None
+    try:
+        backend = keyring.get_keyring()
+        # keyring's own stand-ins for "nothing here" and "switched off" say so by their priority
+        usable = backend.priority > 0
+    except Exception:  # a backend may fail in any way it likes while it looks for its service
+        return None
+    return backend if usable else None
+
+
+def _name(keyring: Any) -> str:
+    return f"the OS keyring ({getattr(keyring, 'name', type(keyring).__name__)})"
+
+
+@contextlib.contextmanager
+def _keyring_trouble(what: str) -> Iterator[None]:
+    """Log that the keyring does not play along, a locked one say, and go on without it."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except Exception as error:
+        log.info("the OS keyring could not be %s: %s", what, type(error).__name__)

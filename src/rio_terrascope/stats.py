@@ -1,0 +1,162 @@
+"""What is in a region of a raster: the area of each class, or the statistics of a band."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.enums import ColorInterp
+
+from rio_terrascope.areas import pixel_areas, total_area
+from rio_terrascope.pieces import read_pieces
+from rio_terrascope.reading import Progress
+from rio_terrascope.regions import Region
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """One class of a map.
+
+    Attributes
+    ----------
+    value : int
+    pixels : int
+    area_km2 : float
+        On the ellipsoid.
+    share : float
+        Of the area with data, 0 to 1.
+    """
+
+    value: int
+    pixels: int
+    area_km2: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One band of a continuous raster: of the pixels with data, as they are stored.
+
+    Attributes
+    ----------
+    band, count : int
+    min, max, mean, std : float or None
+        None where there is no data. `std` is that of the whole population.
+    """
+
+    band: int
+    count: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+
+
+def is_class_map(dataset: Any) -> bool:
+    """Tell whether a raster's values are classes: whole numbers with a colour table."""
+    return dataset.colorinterp[0] == ColorInterp.palette and np.dtype(dataset.dtypes[0]).kind in "iu"
+
+
+def class_areas(dataset: Any, region: Region, *, progress: Progress | None = None) -> list[ClassArea]:
+    """Measure the classes of the first band.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    region : Region
+    progress : callable, optional
+        Called with the number of pixels read, and of all.
+
+    Returns
+    -------
+    list of ClassArea
+        Those that are there, by value; no data is none of them.
+
+    Raises
+    ------
+    ValueError
+        If the raster has no CRS, so that its pixels have no area, or its values are no whole numbers.
+    """
+    if np.dtype(dataset.dtypes[0]).kind not in "iu":
+        raise ValueError(f"the values are {dataset.dtypes[0]}, which are no classes.")
+    pixels: dict[int, int] = {}
+    areas: dict[int, float] = {}
+    for piece in read_pieces(dataset, region, progress=progress):
+        band, counts = piece.pixels[0], piece.counts[0]
+        values = _values_in(band[counts])
+        if len(values) == 0:
+            continue  # the sea, mostly: nothing to measure
+        each = pixel_areas(piece.transform, band.shape, dataset.crs)
+        for value in values:
+            chosen = (band == value) & counts
+            pixels[value] = pixels.get(value, 0) + int(np.count_nonzero(chosen))
+            areas[value] = areas.get(value, 0.0) + total_area(chosen, each)
+    total = sum(areas.values())
+    return [
+        ClassArea(value, pixels[value], areas[value] / 1e6, areas[value] / total) for value in sorted(areas)
+    ]
+
+
+def summarize(
+    dataset: Any, region: Region, *, bands: list[int] | None = None, progress: Progress | None = None
+) -> list[Summary]:
+    """Compute the statistics of bands.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    region : Region
+    bands : list of int, optional
+        All where not given.
+    progress : callable, optional
+        Called with the number of pixels read, and of all.
+
+    Returns
+    -------
+    list of Summary
+    """
+    bands = bands or list(dataset.indexes)
+    running = {band: _Running() for band in bands}
+    for piece in read_pieces(dataset, region, bands=bands, progress=progress):
+        for band, pixels, counts in zip(bands, piece.pixels, piece.counts, strict=True):
+            running[band].add(pixels[counts])
+    return [running[band].summary(band) for band in bands]
+
+
+def _values_in(pixels: npt.NDArray[Any]) -> list[int]:
+    """Return the different values of whole numbers; faster than np.unique for one byte."""
+    if pixels.dtype == np.uint8:
+        return [int(value) for value in np.flatnonzero(np.bincount(pixels, minlength=256))]
+    return [int(value) for value in np.unique(pixels)]
+
+
+class _Running:
+    """Mean and variance of pieces, put together pairwise, so that nothing is lost in a large sum.
+
+    T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances, Stanford University report STAN-CS-79-773 (1979), equation 2.1.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.min, self.max = math.inf, -math.inf
+        self.mean = self.squares = 0.0  # squares: the sum of squared differences from the mean
+
+    def add(self, pixels: npt.NDArray[Any]) -> None:
+        pixels = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
+        if pixels.size == 0:
+            return
+        mean = float(pixels.mean(dtype=np.float64))
+        squares = float(pixels.var(dtype=np.float64)) * pixels.size
+        count = self.count + pixels.size
+        delta = mean - self.mean
+        self.squares += squares + delta**2 * self.count * pixels.size / count
+        self.mean += delta * pixels.size / count
+        self.count = count
+        self.min, self.max = min(self.min, float(pixels.min())), max(self.max, float(pixels.max()))
+
+    def summary(self, band: int) -> Summary:
+        if self.count == 0:
+            return Summary(band, 0, None, None, None, None)
+        return Summary(band, self.count, self.min, self.max, self.mean, math.sqrt(self.squares / self.count))

@@ -1,0 +1,380 @@
+"""ESA WorldCover, the land cover of the world at 10 m: its tiles, its legend, and boxes of any extent.
+
+The tiles lie on a grid of 3 x 3 degrees and are named by their south-west corner. There are none where
+there is only sea.
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window
+
+from rio_terrascope.env import active_env
+from rio_terrascope.reading.boxes import read_shape
+from rio_terrascope.reading.datasets import Datasets, status_of
+from rio_terrascope.reading.grid import ON_THE_EDGE, floor_pixel
+from rio_terrascope.reading.workers import Progress, Workers
+from rio_terrascope.settings import Settings
+
+VERSIONS = {2020: "v100", 2021: "v200"}
+"""The years there is a map of, and its version."""
+
+DEGREES = 3
+"""Width and height of a tile."""
+
+PIXELS = 36000
+"""Width and height of a tile in pixels, 12,000 to a degree."""
+
+NODATA = 0
+
+
+@dataclass(frozen=True)
+class LandCover:
+    """A class of the legend."""
+
+    value: int
+    label: str
+    color: tuple[int, int, int]  # red, green, blue
+
+
+LEGEND = (
+    LandCover(10, "Tree cover", (0, 100, 0)),
+    LandCover(20, "Shrubland", (255, 187, 34)),
+    LandCover(30, "Grassland", (255, 255, 76)),
+    LandCover(40, "Cropland", (240, 150, 255)),
+    LandCover(50, "Built-up", (250, 0, 0)),
+    LandCover(60, "Bare/sparse vegetation", (180, 180, 180)),
+    LandCover(70, "Snow and ice", (240, 240, 240)),
+    LandCover(80, "Permanent water bodies", (0, 100, 200)),
+    LandCover(90, "Herbaceous wetland", (0, 150, 160)),
+    LandCover(95, "Mangroves", (0, 207, 117)),
+    LandCover(100, "Moss and lichen", (250, 230, 160)),
+)
+"""What the pixels' values mean, in the map's own colours."""
+
+
+def attribution(year: int) -> str:
+    """Return the line that the licence, CC-BY 4.0, wants shown with the map."""
+    check_year(year)
+    return (
+        f"© ESA WorldCover project {year} / Contains modified Copernicus Sentinel data ({year}) "
+        "processed by ESA WorldCover consortium"
+    )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile of the grid, whether there is a file of it or only sea.
+
+    Parameters
+    ----------
+    year : int
+        2020 or 2021.
+    west, south : int
+        Its south-west corner in degrees, multiples of 3.
+    origin : str
+        ``scheme://host[:port]`` of the server.
+    """
+
+    year: int
+    west: int
+    south: int
+    origin: str
+
+    @property
+    def name(self) -> str:
+        """The south-west corner as in the file's name: N00E006, S03W060."""
+        return (
+            f"{'S' if self.south < 0 else 'N'}{abs(self.south):02}"
+            f"{'W' if self.west < 0 else 'E'}{abs(self.west):03}"
+        )
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """West, south, east, north in degrees."""
+        return (self.west, self.south, self.west + DEGREES, self.south + DEGREES)
+
+    @property
+    def url(self) -> str:
+        """Where Terrascope offers it."""
+        version = VERSIONS[self.year]
+        product = f"ESA_WORLDCOVER_10M_{self.year}_{version.upper()}"
+        stem = f"ESA_WorldCover_10m_{self.year}_{version}_{self.name}_Map"
+        return f"{self.origin}/download/WORLDCOVER/{product}/MAP/{stem}/{stem}.tif"
+
+
+def tiles(bbox: Sequence[float], year: int, *, origin: str | None = None) -> list[Tile]:
+    """List the tiles that a box has a share of, those of the sea included.
+
+    Parameters
+    ----------
+    bbox : sequence of float
+        West, south, east, north in degrees: the half-open box [west, east) x [south, north). Where
+        west > east it crosses the antimeridian.
+    year : int
+        2020 or 2021.
+    origin : str, optional
+        The server; that of the `terrascope_env` around, or of the settings, where not given.
+
+    Returns
+    -------
+    list of Tile
+        From north to south, and from the box's west to its east.
+
+    Raises
+    ------
+    ValueError
+        If the box or the year makes no sense.
+
+    Examples
+    --------
+    >>> [tile.name for tile in tiles((5, -1, 7, 1), 2021)]
+    ['N00E003', 'N00E006', 'S03E003', 'S03E006']
+    """
+    check_year(year)
+    origin = origin or _origin()
+    return [
+        Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
+        for row, column in _cells(_Grid.of(bbox, 1))
+    ]
+
+
+def read(
+    bbox: Sequence[float],
+    year: int,
+    resolution: float | None = None,
+    *,
+    origin: str | None = None,
+    max_workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    """Read the map of a box, over as many tiles as it takes.
+
+    A tile that the server does not have (404) is sea: it is no data, and not asked for again while the
+    process lasts; see `forget_sea`.
+
+    Parameters
+    ----------
+    bbox : sequence of float
+        West, south, east, north in degrees. All pixels that the half-open box has a share of are read.
+        Where west > east it crosses the antimeridian.
+    year : int
+        2020 or 2021.
+    resolution : float, optional
+        Largest size of a pixel in degrees; native, 1/12000, where not given. So that pixels never lie
+        across two tiles, they become native ones times a divisor of 36000: the largest that keeps
+        within this. They lie on one grid for all boxes; the array covers the box and, at its edges,
+        up to a pixel more.
+    origin : str, optional
+        As for `tiles`.
+    max_workers : int, optional
+        Tiles read at once; 16 where not given.
+    progress : callable, optional
+        Called with the number of tiles done, and of all.
+
+    Returns
+    -------
+    array : ndarray of uint8, shape (1, rows, cols)
+        Values as in `LEGEND`; 0 is no data. A coarser pixel is the nearest of the tile's overviews.
+    profile : dict
+        To write the array with. Beyond the antimeridian its longitudes go on above 180.
+
+    Raises
+    ------
+    ValueError
+        If an argument makes no sense.
+    AccessDeniedError
+        If a tile is refused.
+    rasterio.errors.RasterioIOError
+        If a tile cannot be read for another reason than that there is none; the message begins with
+        its URL.
+
+    Examples
+    --------
+    >>> with terrascope_env():  # doctest: +SKIP
+    ...     land_cover, profile = read((5.5, -0.5, 8, 2), 2021, resolution=0.001)
+    """
+    check_year(year)
+    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
+        raise ValueError(f"resolution is {resolution!r}; it has to be greater than 0.")
+    grid = _Grid.of(bbox, _factor(resolution))
+    origin = origin or _origin()
+    array = np.full((1, grid.rows, grid.columns), NODATA, np.uint8)
+    cells = list(_cells(grid))
+    workers = Workers(max_workers)
+
+    def fill(cell: tuple[int, int]) -> None:
+        row, column = cell
+        tile = Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
+        target, window = grid.share_of(row, column)
+        shape = (window.height // grid.factor, window.width // grid.factor)
+        pixels = _read_tile(datasets, tile, window, shape)
+        if pixels is not None:
+            array[0][target] = pixels
+
+    datasets = Datasets(keep=2 * workers.count)
+    with datasets, workers:
+        for done, _ in enumerate(workers.in_order(fill, cells), start=1):
+            if progress is not None:
+                progress(done, len(cells))
+    return array, grid.profile
+
+
+def grid_profile(bbox: Sequence[float], resolution: float | None = None) -> dict[str, Any]:
+    """Return the profile that `read` returns with a box, without reading."""
+    return _Grid.of(bbox, _factor(resolution)).profile
+
+
+def known_sea() -> frozenset[str]:
+    """Return the URLs that were asked for and that there are no tiles of."""
+    with _lock:
+        return frozenset(_sea)
+
+
+def forget_sea() -> None:
+    """Ask the server again for tiles that it did not have."""
+    with _lock:
+        _sea.clear()
+
+
+_sea: set[str] = set()  # URLs of tiles that there are none of
+_lock = threading.Lock()
+
+
+def _read_tile(
+    datasets: Datasets, tile: Tile, window: Window, shape: tuple[int, int]
+) -> npt.NDArray[np.uint8] | None:
+    """Read a window of a tile; None where there is no tile."""
+    url = tile.url
+    with _lock:
+        if url in _sea:
+            return None
+
+    def read_window(dataset: Any) -> npt.NDArray[np.uint8]:
+        if (dataset.width, dataset.height) != (PIXELS, PIXELS):
+            raise RasterioIOError(f"it has {dataset.width} x {dataset.height} pixels, which no tile has.")
+        pixels: npt.NDArray[np.uint8] = read_shape(dataset, window, shape, [1])[0]
+        return pixels
+
+    try:
+        return datasets.read(url, read_window)
+    except RasterioIOError as error:
+        if status_of(error) != 404:
+            raise
+        with _lock:
+            _sea.add(url)
+        return None
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The pixels of a box, counted on a grid that covers the world and all tiles' pixels.
+
+    Columns count eastwards from 0 degrees east, and go on beyond the antimeridian; rows count
+    southwards from the equator, so northern ones are negative.
+    """
+
+    left: int
+    top: int
+    columns: int
+    rows: int
+    factor: int  # native pixels in one, along each axis
+
+    @classmethod
+    def of(cls, bbox: Sequence[float], factor: int) -> "_Grid":
+        """Find the pixels that a box has a share of."""
+        try:
+            west, south, east, north = (float(value) for value in bbox)
+        except (TypeError, ValueError):
+            raise ValueError(f"a box is four numbers, west, south, east, north; this is {bbox!r}.") from None
+        # so that NaN is refused too
+        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+            raise ValueError(
+                f"the box {tuple(bbox)} is not west, south, east, north in degrees with south < north."
+            )
+        if west == east:
+            raise ValueError(f"the box {tuple(bbox)} has no width.")
+        if west > east:
+            east += 360
+        size = factor * DEGREES / PIXELS
+        left, top = (int(floor_pixel(edge / size)) for edge in (west, -north))
+        right, bottom = (int(-floor_pixel(-edge / size)) for edge in (east, -south))
+        return cls(left, top, right - left, bottom - top, factor)
+
+    @property
+    def per_tile(self) -> int:
+        return PIXELS // self.factor
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        size = self.factor * DEGREES / PIXELS
+        # dividing last: 1/12000 of a degree has no exact float, so the origin must not be a sum of it
+        west, north = (count * self.factor * DEGREES / PIXELS for count in (self.left, -self.top))
+        return {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "nodata": NODATA,
+            "width": self.columns,
+            "height": self.rows,
+            "count": 1,
+            "crs": CRS.from_epsg(4326),
+            "transform": Affine(size, 0.0, west, 0.0, -size, north),
+            "compress": "deflate",
+            "tiled": True,
+            "blockxsize": 512,
+            "blockysize": 512,
+        }
+
+    def share_of(self, row: int, column: int) -> tuple[tuple[slice, slice], Window]:
+        """Return where a cell's pixels go in the array, and their window in the tile."""
+        cell_left, cell_top = column * self.per_tile, -(row + 1) * self.per_tile
+        left, top = max(self.left, cell_left), max(self.top, cell_top)
+        right = min(self.left + self.columns, cell_left + self.per_tile)
+        bottom = min(self.top + self.rows, cell_top + self.per_tile)
+        window = Window(
+            (left - cell_left) * self.factor,
+            (top - cell_top) * self.factor,
+            (right - left) * self.factor,
+            (bottom - top) * self.factor,
+        )
+        return (slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)), window
+
+
+def _cells(grid: _Grid) -> Iterator[tuple[int, int]]:
+    """Yield row (northwards) and column (eastwards) of the cells under a grid, in 3 degrees from 0, 0."""
+    first, last = grid.top // grid.per_tile, (grid.top + grid.rows - 1) // grid.per_tile
+    west, east = grid.left // grid.per_tile, (grid.left + grid.columns - 1) // grid.per_tile
+    for down in range(first, last + 1):
+        for column in range(west, east + 1):
+            yield -(down + 1), column
+
+
+def _factor(resolution: float | None) -> int:
+    """Return how many native pixels go into one: a divisor of a tile's width."""
+    if resolution is None:
+        return 1
+    most = min(PIXELS, math.floor(resolution * PIXELS / DEGREES + ON_THE_EDGE))
+    return next((factor for factor in range(most, 0, -1) if PIXELS % factor == 0), 1)
+
+
+def _wrapped(west: int) -> int:
+    return (west + 180) % 360 - 180
+
+
+def _origin() -> str:
+    env = active_env()
+    return (env.settings if env else Settings.from_environ()).origins[0]
+
+
+def check_year(year: int) -> None:
+    """Raise ValueError for a year that there is no map of."""
+    if year not in VERSIONS:
+        raise ValueError(f"there is no WorldCover map of {year!r}; there are those of 2020 and 2021.")

@@ -1,0 +1,21 @@
+"""The package's face: every public name is there, and importing it imports nothing heavy."""
+
+import subprocess
+import sys
+
+import rio_terrascope
+
+
+def test_every_public_name_is_there():
+    for name in rio_terrascope.__all__:
+        assert getattr(rio_terrascope, name) is not None
+    assert set(rio_terrascope.__all__) <= set(dir(rio_terrascope))
+    names = {name for names in rio_terrascope._ROOMS.values() for name in names}
+    assert names | {"worldcover"} == set(rio_terrascope.__all__)
+
+
+def test_the_command_line_is_imported_without_rasterio():
+    heavy = "rasterio", "numpy", "requests"
+    code = f"import rio_terrascope.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done
