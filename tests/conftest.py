@@ -1,5 +1,6 @@
 """What the tests share: tiles, and stand-ins for Terrascope in processes of their own."""
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -31,14 +32,19 @@ def tiles(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch, tmp_path):
-    """No settings, password or netrc of the machine's; a runtime folder in which a test can look."""
+    """No settings, login or netrc of the machine's; a runtime folder in which a test can look."""
     for name in [name for name in os.environ if name.startswith("TERRASCOPE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    return runtime
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    levels = {name: logging.getLogger(name).level for name in ("rio_terrascope", "rasterio")}
+    yield runtime
+    for name, level in levels.items():  # the command line sets them for its process
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """Small things that several test modules use."""
 
+import os
 import random
 import threading
 
 import numpy as np
 import rasterio
 from rasterio.windows import Window
+
+from rio_terrascope import gdal, terrascope_env
 
 LAND = (5600, 16000, 12000, 19000)  # columns and rows of the tile N00E006 with most of its data
 
@@ -63,3 +66,25 @@ def refreshed(times):
 def tokens_sent(requests):
     """What the data requests' tokens were worth, as a set."""
     return {request.authorization for request in requests}
+
+
+# What children of multiprocessing run has to be in a module that they can import.
+
+
+def read_while_told(url, file, pipe):
+    """In a child: read windows until the pipe says stop, and answer with how many were right."""
+    count = 0
+    with rasterio.open(url) as src, rasterio.open(file) as local:
+        pipe.send("opened")
+        for window in some_windows(100_000, seed=os.getpid()):
+            np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
+            count += 1
+            gdal.forget(url)
+            if pipe.poll(0.02):
+                break
+    pipe.send(count)
+
+
+def enter_and_read(url, file, pipe):
+    with terrascope_env():
+        read_while_told(url, file, pipe)

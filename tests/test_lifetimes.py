@@ -1,5 +1,6 @@
 """Work lives longer than tokens do."""
 
+import threading
 import time
 
 import pytest
@@ -63,9 +64,13 @@ def test_reads_go_on_while_the_login_service_is_down(fleeting):
 
 def test_a_session_that_was_ended_is_followed_by_a_password_grant(fleeting):
     url = fleeting.url()
-    with terrascope_env(), rasterio.open(url) as src:
+    replaced = threading.Event()
+    with terrascope_env() as env, rasterio.open(url) as src:
+        first = env.token
         fleeting.end_sessions()
-        fleeting.wait_for(lambda requests: grants(requests, "password") == 2)
+        env.tokens.subscribe(lambda token: token == first or replaced.set())
+        assert replaced.wait(10)
+        assert grants(fleeting.requests(), "password") == 2
         fleeting.clear()
         read_until(src, fleeting.file(), fleeting, refreshed(1), forget=lambda: gdal.forget(url))
     assert tokens_sent(fleeting.requests("data")) == {"valid"}

@@ -7,34 +7,21 @@ import sys
 import pytest
 import rasterio
 
-from helpers import grants, read_until, refreshed, some_windows, tokens_sent
+from helpers import (
+    enter_and_read,
+    grants,
+    read_until,
+    read_while_told,
+    refreshed,
+    some_windows,
+    tokens_sent,
+)
 from rio_terrascope import gdal, terrascope_env
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
 ]
-
-
-def read_while_told(url, file, pipe):
-    """In a child: read windows until the pipe says stop, and answer with how many were right."""
-    import numpy as np
-
-    count = 0
-    with rasterio.open(url) as src, rasterio.open(file) as local:
-        pipe.send("opened")
-        for window in some_windows(100_000, seed=os.getpid()):
-            np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
-            count += 1
-            gdal.forget(url)
-            if pipe.poll(0.02):
-                break
-    pipe.send(count)
-
-
-def enter_and_read(url, file, pipe):
-    with terrascope_env():
-        read_while_told(url, file, pipe)
 
 
 def children(method, target, sandbox, count):

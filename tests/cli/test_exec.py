@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+
 from conftest import RIO
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from conftest import RIO
 from rasterio.windows import Window
 
+from conftest import RIO
 from rio_terrascope import cli
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

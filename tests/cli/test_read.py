@@ -8,10 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 import rasterio
-from conftest import TSREAD
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
+
+from conftest import TSREAD
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
