@@ -30,7 +30,7 @@ def tiles():
     return real_tiles()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sandbox(tiles):
     with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
         yield server
@@ -125,7 +125,7 @@ class Land:
     transform: rasterio.Affine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def land(sandbox):
     with rasterio.open(sandbox.file()) as tile:
         # one cell of the thumbnail is 500 pixels
