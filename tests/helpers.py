@@ -2,13 +2,18 @@
 
 import os
 import random
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.windows import Window
 
 from rio_terrascope import gdal, terrascope_env
+
+TSREAD = Path(sys.executable).with_name("tsread")  # as installed
+RIO = TSREAD.with_name("rio")
 
 LAND = (5600, 16000, 12000, 19000)  # columns and rows of the tile N00E006 with most of its data
 

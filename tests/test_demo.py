@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,8 @@ from click.testing import CliRunner
 from rasterio.errors import NotGeoreferencedWarning
 
 import rio_terrascope
+from helpers import RIO, TSREAD
 from rio_terrascope.cli import terrascope
-
-TSREAD = Path(sys.executable).with_name("tsread")
-RIO = Path(sys.executable).with_name("rio")
 
 
 def tsread(*arguments, **options):

@@ -147,7 +147,7 @@ class _Sheet:
         rows, columns = picture.colours.shape[:2]
         self._zoom = max(1.0, size / max(rows, columns))
         self._height, self._width = round(rows * self._zoom), round(columns * self._zoom)
-        self._unit = max(10, round(max(self._height, self._width) / 46))  # the height of the text
+        self._unit = max(12, round(max(self._height, self._width) / 46))  # the height of the text
 
     def draw(self) -> Any:
         unit = self._unit
@@ -185,7 +185,7 @@ class _Sheet:
                 y = top + position
                 draw.line((box[0] - unit // 3, y, box[0] - 1, y), fill=_INK)
                 draw.text((box[0] - unit // 2, y), words, fill=_SOFT, font=small, anchor="rm")
-        self._scale_bar(draw, box, legend, small)
+        self._scale_bar(draw, box, legend - unit, small)
         if entries:
             self._legend(draw, box, entries, text)
         elif self._picture.limits:
@@ -246,7 +246,7 @@ class _Sheet:
         low, high = self._picture.limits or (0.0, 1.0)
         for fraction in (0.0, 0.5, 1.0):
             y = box[1] + height * (1 - fraction)
-            words = f"{low + (high - low) * fraction:.4g}"
+            words = f"{low + (high - low) * fraction:.3g}"
             draw.text((x + unit * 1.4, y), words, fill=_INK, font=font, anchor="lm")
 
     def _scale_bar(self, draw: Any, box: tuple[int, int, int, int], room: int, font: Any) -> None:
@@ -257,7 +257,7 @@ class _Sheet:
         unit = self._unit
         beside = room >= unit * 6
         per_pixel = metres / self._zoom
-        length = _nice((room if beside else self._width / 4) * per_pixel)
+        length = _nice(min(room if beside else math.inf, self._width / 3) * per_pixel)
         pixels = length / per_pixel
         words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
         x, y = (box[2] + unit, box[3]) if beside else (box[0] + unit, box[3] - unit)

@@ -176,7 +176,7 @@ def read(
     origin : str, optional
         As for `tiles`.
     max_workers : int, optional
-        Tiles read at once; 16 where not given.
+        Tiles read at once; 32 where not given.
     progress : callable, optional
         Called with the number of tiles done, and of all.
 

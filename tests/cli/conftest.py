@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,25 +11,11 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
+from helpers import TSREAD
 from rio_terrascope.sandbox import Sandbox
-
-TSREAD = Path(sys.executable).parent / "tsread"
-RIO = TSREAD.with_name("rio")
-
-
-def real_tiles():
-    """The real WorldCover tiles, where somebody has put them."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("TERRASCOPE_TEST_TILES") or beside)
-    return sorted(folder.glob("ESA_WorldCover_10m_*_N00E006_Map.tif"))
 
 
 @pytest.fixture(scope="session")
-def tiles():
-    return real_tiles()
-
-
-@pytest.fixture(scope="module")
 def sandbox(tiles):
     with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
         yield server
@@ -125,7 +110,7 @@ class Land:
     transform: rasterio.Affine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def land(sandbox):
     with rasterio.open(sandbox.file()) as tile:
         # one cell of the thumbnail is 500 pixels

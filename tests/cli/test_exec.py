@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from conftest import RIO
+from helpers import RIO
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -89,22 +89,30 @@ def test_the_token_is_renewed_underneath_a_program_that_stays(tsread, sandbox):
     assert [r.grant for r in sandbox.requests("sso")].count("password") == 1
 
 
-@pytest.mark.parametrize("kind", ["plain", "redirect", "signed"])
-def test_no_other_host_gets_the_token(tsread, sandbox, kind):
-    urls = {
-        "plain": sandbox.other_url(),
-        "redirect": sandbox.redirect_url(),
-        "signed": sandbox.signed_redirect_url(),
-    }
-    tsread("exec", "--", RIO, "sample", urls[kind], "[7, 1]")
+OPEN = """
+import sys, rasterio
+for url in sys.argv[1:]:
+    with rasterio.open(url) as dataset:
+        print(dataset.read(1, window=((15000, 15100), (9000, 9100))).shape)
+"""
+
+
+def read_all(tsread, *urls, options=()):
+    done = tsread("exec", *options, "--", sys.executable, "-c", OPEN, *urls)
+    assert len(done.stdout.splitlines()) == len(urls)
+    return done
+
+
+def test_no_other_host_gets_the_token(tsread, sandbox):
+    read_all(tsread, sandbox.other_url(), sandbox.redirect_url(), sandbox.signed_redirect_url())
     assert authorizations(sandbox, "other") == {"none"}
+    assert authorizations(sandbox, "data") == {"valid"}
 
 
 def test_all_hosts_sends_it_everywhere_and_says_so(tsread, sandbox):
-    done = tsread("exec", "--all-hosts", "--", RIO, "info", "--shape", sandbox.other_url())
+    done = read_all(tsread, sandbox.other_url(), sandbox.url(), options=["--all-hosts"])
     assert "every host" in done.stderr
-    assert "present" in authorizations(sandbox, "other")
-    tsread("exec", "--all-hosts", "--", RIO, "info", "--shape", sandbox.url())
+    assert authorizations(sandbox, "other") == {"present"}
     assert authorizations(sandbox, "data") == {"valid"}
 
 
@@ -120,7 +128,6 @@ def test_the_users_own_configuration_holds(tsread, sandbox):
     assert "AWS_NO_SIGN_REQUEST=YES" in config
     assert "GDAL_HTTP_MAX_RETRY=7" in config.partition("GDAL_HTTP_HEADER_FILE")[2]
     assert "GDAL_HTTP_CONNECTTIMEOUT=3" in config
-    tsread("exec", "--", RIO, "info", "--shape", sandbox.url())
     tsread.environ["GDAL_CONFIG_FILE"] = "/no/such/file"
     assert "/no/such/file" in tsread.fails("exec", "--", "true")
 
@@ -134,22 +141,20 @@ def test_a_gdalrc_in_the_home_folder_holds(tsread):
 
 def test_an_authorization_of_the_users_own_is_not_sent_with_ours(tsread, sandbox):
     tsread.environ["GDAL_HTTP_HEADERS"] = "X-Mine: 1,Authorization: Bearer stale"
-    tsread("exec", "--", RIO, "info", "--shape", sandbox.url())
+    read_all(tsread, sandbox.url())
     assert authorizations(sandbox, "data") == {"valid"}
 
 
 def test_exit_codes_are_the_programs(tsread):
-    tsread("exec", "--", "sh", "-c", "exit 7", code=7)
-    tsread("exec", "sh", "-c", "exit 3", code=3)
+    tsread("exec", "sh", "-c", "exit 7", code=7)
     tsread("exec", "--", "sh", "-c", "kill -TERM $$", code=-signal.SIGTERM)
-    tsread("exec", "--", "sh", "-c", "kill -KILL $$", code=128 + 9)
     assert "no such program" in tsread.fails("exec", "--", "no-such-program", code=127)
     script = tsread.cwd / "not-executable"
     script.write_text("")
     assert "permission" in tsread.fails("exec", "--", script, code=126)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_passed_on(tsread, number):
     catch = (
         "import signal, sys\n"

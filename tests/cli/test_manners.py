@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from conftest import RIO
+from helpers import RIO
 from rio_terrascope import cli
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -113,7 +113,8 @@ def test_a_hundred_thousand_points_are_no_problem(tsread, sandbox, land):
 )
 def test_points_that_cannot_be_read(tsread, sandbox, text, said):
     (tsread.cwd / "points.csv").write_text(text)
-    line = tsread.fails("sample", sandbox.url(), "points.csv", "-o", "out.csv", code=2 if "--" in said else 1)
+    code = 2 if "--" in said else 1
+    line = tsread.fails("sample", sandbox.file(), "points.csv", "-o", "out.csv", code=code)
     assert said in line
     assert not (tsread.cwd / "out.csv").exists()
 

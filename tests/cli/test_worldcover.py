@@ -50,10 +50,8 @@ def test_a_box_equal_to_one_tile_is_one_tile(tsread, sandbox):
         assert out.shape == (300, 300)
 
 
-@pytest.mark.parametrize(
-    ("box", "bounds"), [((179, 0, -179, 1), (179, 0, 181, 1)), ((-180, 0, -179, 1), (-180, 0, -179, 1))]
-)
-def test_across_the_antimeridian(tsread, box, bounds):
+def test_across_the_antimeridian(tsread):
+    box, bounds = (179, 0, -179, 1), (179, 0, 181, 1)
     done = tsread("worldcover", "--bbox", *box, "--resolution", 0.001, "-o", "out.tif")
     assert "W180" in done.stderr
     with rasterio.open(tsread.cwd / "out.tif") as out:

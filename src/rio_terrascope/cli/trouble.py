@@ -4,7 +4,6 @@ import errno
 import re
 from urllib.parse import urlsplit
 
-from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
 from rio_terrascope.errors import TerrascopeError
@@ -30,7 +29,8 @@ def in_words(error: BaseException) -> str:
         return f"{message.rstrip('.')}. Next: give the CRS as rio does, EPSG:4326 say."
     if isinstance(error, RasterioIOError):
         return _read_trouble(message, _innermost(error))
-    if isinstance(error, RasterioError | CPLE_BaseError):
+    # GDAL's own errors, which rasterio passes on here and there, have no public class
+    if isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_"):
         return f"{message.rstrip('.')}."
     if isinstance(error, ValueError):  # the library's functions say so what arguments they cannot use
         return f"{message.rstrip('.')}."

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from os import PathLike, fspath
 from types import TracebackType
@@ -14,6 +14,11 @@ from rasterio.errors import RasterioIOError
 
 from rio_terrascope import gdal
 from rio_terrascope.env import active_env
+
+# An open dataset keeps the blocks that were read of it, up to 5 % of the machine's memory in all of them.
+# Each block is read once here, so a dataset is closed after so many pixels. To open it again makes no
+# request: GDAL has the header.
+PIXELS_KEPT = 8 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -34,8 +39,10 @@ class Datasets:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._idle: OrderedDict[Any, str] = OrderedDict()  # dataset: URL, the latest used last
+        self._pixels: Counter[Any] = Counter()  # read of each idle dataset
         self._lock = threading.Lock()
-        self._opening: dict[str, threading.Lock] = {}
+        self._first_open: dict[str, threading.Lock] = {}
+        self._opened: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +56,8 @@ class Datasets:
         for dataset in self._idle:
             dataset.close()
 
-    def read(self, url: str | PathLike[str], read: Callable[[Any], T]) -> T:
-        """Call `read` with an open dataset that is the caller's alone.
+    def read(self, url: str | PathLike[str], read: Callable[[Any], T], *, pixels: int = 0) -> T:
+        """Call `read`, which reads so many pixels, with an open dataset that is the caller's alone.
 
         Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
         renews a login that has lapsed; then `read` is called once more.
@@ -65,13 +72,13 @@ class Datasets:
         url = fspath(url)
         with naming(url):
             try:
-                return self._read(url, self._borrow(url), read)
+                return self._read(url, self._borrow(url), read, pixels)
             except _ReadFailed:
                 # GDAL tells the status of an open that fails, but not that of a read
                 _forget(url)
-                return self._read(url, open_dataset(url), read)
+                return self._read(url, open_dataset(url), read, pixels)
 
-    def _read(self, url: str, dataset: Any, read: Callable[[Any], T]) -> T:
+    def _read(self, url: str, dataset: Any, read: Callable[[Any], T], pixels: int) -> T:
         try:
             result = read(dataset)
         except RasterioIOError as error:
@@ -80,7 +87,7 @@ class Datasets:
         except BaseException:
             dataset.close()
             raise
-        self._give_back(url, dataset)
+        self._give_back(url, dataset, pixels)
         return result
 
     def _borrow(self, url: str) -> Any:
@@ -89,14 +96,26 @@ class Datasets:
                 if self._idle[dataset] == url:
                     del self._idle[dataset]
                     return dataset
-            opening = self._opening.setdefault(url, threading.Lock())
-        with opening:
-            return open_dataset(url)
+            first = self._first_open.setdefault(url, threading.Lock())
+        with first:
+            if url not in self._opened:
+                dataset = open_dataset(url)
+                self._opened.add(url)
+                return dataset
+        return open_dataset(url)
 
-    def _give_back(self, url: str, dataset: Any) -> None:
+    def _give_back(self, url: str, dataset: Any, pixels: int) -> None:
+        surplus = None
         with self._lock:
-            self._idle[dataset] = url
-            surplus = self._idle.popitem(last=False)[0] if len(self._idle) > self._keep else None
+            self._pixels[dataset] += pixels
+            if self._pixels[dataset] >= PIXELS_KEPT:
+                surplus = dataset
+            else:
+                self._idle[dataset] = url
+                if len(self._idle) > self._keep:
+                    surplus, _ = self._idle.popitem(last=False)
+            if surplus is not None:
+                del self._pixels[surplus]
         if surplus is not None:
             surplus.close()
 

@@ -49,7 +49,7 @@ def sample(
     indexes : int or sequence of int, optional
         Bands, from 1; all where not given.
     max_workers : int, optional
-        Reads at once, each over a connection of its own; 16 where not given.
+        Reads at once, each over a connection of its own; 32 where not given.
     progress : callable, optional
         Called with the number of points done, and of all.
 
@@ -90,7 +90,9 @@ def sample(
 
         def fill(read: _Read) -> int:
             layout = read.layout
-            array, mask = datasets.read(layout.url, lambda dataset: _values(dataset, layout, read))
+            array, mask = datasets.read(
+                layout.url, lambda dataset: _values(dataset, layout, read), pixels=read.pixels
+            )
             data[read.points], nothing[read.points] = array, mask
             return len(read.points)
 
@@ -126,6 +128,13 @@ class _Read:
     points: Ints
     rows: Ints
     columns: Ints
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels GDAL decodes for it: whole blocks."""
+        height, width = self.layout.block_shape
+        across = int(self.columns.max() // width - self.columns.min() // width + 1)
+        return across * height * width * len(self.layout.bands)
 
 
 def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:

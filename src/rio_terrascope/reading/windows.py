@@ -32,7 +32,7 @@ def read_windows(
     masked : bool
         Yield masked arrays, no data masked.
     max_workers : int, optional
-        Windows read at once, each over a connection of its own; 16 where not given. About twice as
+        Windows read at once, each over a connection of its own; 32 where not given. About twice as
         many are in memory.
     progress : callable, optional
         Called with the number of windows done, and of all (None where `requests` has no length).
@@ -64,7 +64,11 @@ def read_windows(
 
     def read(request: tuple[str, Window]) -> npt.NDArray[Any]:
         url, window = request
-        return datasets.read(url, lambda dataset: read_whole(dataset, window, indexes, url, masked=masked))
+        return datasets.read(
+            url,
+            lambda dataset: read_whole(dataset, window, indexes, url, masked=masked),
+            pixels=window.width * window.height,
+        )
 
     def arrays() -> Iterator[npt.NDArray[Any]]:
         total = total_of(requests)

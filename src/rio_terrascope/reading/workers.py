@@ -11,7 +11,7 @@ import rasterio.env
 
 # Each worker has a connection of its own. More of them go on being faster for a while, at the cost of
 # everybody else whom the server serves.
-MAX_WORKERS = 16
+MAX_WORKERS = 32
 
 Progress = Callable[[int, int | None], object]
 """Called with how much is done, and of how much where that is known; in the thread that reads."""

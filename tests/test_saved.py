@@ -1,0 +1,162 @@
+"""The saved login: private, shared by processes without losing a refresh token, sure in its errors."""
+
+import json
+import stat
+import threading
+
+import pytest
+
+from rio_terrascope import Settings, Token, TokenEndpointError, TokenSource
+from rio_terrascope.credentials import find_credentials
+from rio_terrascope.oidc import RefreshRefusedError
+from rio_terrascope.saved import LoginStore, SavedEndpoint, SavedLogin
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"TERRASCOPE_{name}", raising=False)
+    return tmp_path
+
+
+class Endpoint:
+    """Answers with numbered tokens; each refresh token is good once."""
+
+    def __init__(self):
+        self.used = []
+        self.trouble = None
+
+    def refresh_grant(self, refresh_token, *, attempts):
+        if self.trouble:
+            raise self.trouble
+        if refresh_token in self.used:
+            raise RefreshRefusedError("no login at x: the login has ended (Stale token). Next: log in again.")
+        self.used.append(refresh_token)
+        return token(len(self.used) + 1)
+
+    def password_grant(self, username, password, *, attempts):
+        return token(100)
+
+
+def token(number, expires_at=NOW + 300):
+    return Token(f"access{number}", expires_at, f"refresh{number}", NOW + 3600)
+
+
+def save(login, settings=None):
+    store = LoginStore(settings or Settings())
+    with store.locked():
+        return store.save(login)
+
+
+def endpoint_with(server, username="ann"):
+    endpoint = SavedEndpoint(Settings(), username, clock=lambda: NOW)
+    endpoint._endpoint = server
+    return endpoint
+
+
+def test_a_file_for_the_user_alone_without_the_password(folder):
+    kept = save(SavedLogin("ann", token(1), "s3cret"))
+    assert kept.password is None
+    path = folder / "rio-terrascope" / "logins.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert "s3cret" not in path.read_text()
+    assert LoginStore(Settings()).load() == kept
+    assert kept.source == str(path)
+    assert "s3cret" not in repr(SavedLogin("ann", token(1), "s3cret"))
+    assert "refresh1" not in repr(kept)
+
+
+def test_one_login_for_each_token_endpoint():
+    other = Settings(token_url="https://login.example/token")
+    save(SavedLogin("ann", token(1)))
+    save(SavedLogin("bob", token(2)), other)
+    assert LoginStore(Settings()).load().username == "ann"
+    store = LoginStore(other)
+    with store.locked():
+        assert store.remove().username == "bob"
+        assert store.remove() is None
+    assert LoginStore(Settings()).load().username == "ann"
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"x": 1}', b"\xff\xfe"])
+def test_a_broken_file_is_no_login(folder, content):
+    (folder / "rio-terrascope").mkdir()
+    path = folder / "rio-terrascope" / "logins.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert LoginStore(Settings()).load() is None
+    path.write_text(json.dumps({f"{Settings().token_url} public": '{"username": "ann"}'}))
+    assert LoginStore(Settings()).load() is None
+
+
+def test_it_comes_after_the_environment_and_before_netrc(folder):
+    (folder / "netrc").write_text("machine sso.terrascope.be login nat password p\n")
+    settings, netrc = Settings(), {"NETRC": str(folder / "netrc")}
+    in_environ = {"TERRASCOPE_USERNAME": "eve", "TERRASCOPE_PASSWORD": "p"}
+    save(SavedLogin("ann", Token("a", 2e9, "r", None)))
+    assert find_credentials(settings, environ=netrc).username == "ann"
+    assert find_credentials(settings, environ=netrc | in_environ).username == "eve"
+    assert find_credentials(settings, "nat", environ=netrc).username == "nat"
+    save(SavedLogin("ann", token(1)))  # which ended in 1970
+    assert find_credentials(settings, environ=netrc).username == "nat"
+
+
+def test_a_source_of_it_is_the_account_of_its_user():
+    save(SavedLogin("ann", Token("a", 2e9, "r", None)))
+    source = TokenSource(settings=Settings())
+    assert source.get().access_token == "a"
+    assert source.credentials is None
+    assert source.account == TokenSource("ann", "p", settings=Settings()).account
+
+
+def test_processes_take_turns_and_nobody_uses_a_refresh_token_twice():
+    save(SavedLogin("ann", token(1, expires_at=NOW - 1)))
+    server = Endpoint()
+    got = []
+
+    def work():
+        got.append(endpoint_with(server).refresh_grant("refresh1").access_token)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == ["access2"] * 8
+    assert server.used == ["refresh1"]
+    assert LoginStore(Settings()).load().token.refresh_token == "refresh2"
+
+
+def test_the_newest_refresh_token_is_used_whatever_the_caller_has():
+    save(SavedLogin("ann", token(7, expires_at=NOW - 1)))
+    server = Endpoint()
+    endpoint_with(server).refresh_grant("refresh1")
+    assert server.used == ["refresh7"]
+
+
+def test_trouble_leaves_what_is_saved():
+    save(SavedLogin("ann", token(1)))
+    server = Endpoint()
+    server.trouble = TokenEndpointError("it is down")
+    with pytest.raises(TokenEndpointError):
+        endpoint_with(server).refresh_grant("refresh1")
+    assert LoginStore(Settings()).load().token == token(1)
+
+
+def test_a_login_of_somebody_else_is_not_taken():
+    save(SavedLogin("bob", token(1)))
+    with pytest.raises(RefreshRefusedError, match="user ann is no longer there"):
+        endpoint_with(Endpoint()).refresh_grant("refresh1")
+
+
+def test_a_login_that_has_ended_says_what_to_type():
+    save(SavedLogin("ann", token(1)))
+    server = Endpoint()
+    server.used.append("refresh1")
+    with pytest.raises(RefreshRefusedError, match=r"has ended \(Stale token\)\. Next: tsread login"):
+        endpoint_with(server).refresh_grant("refresh1")
