@@ -195,7 +195,8 @@ def _set(option: Option, value: str | None) -> None:
         _libgdal().CPLSetConfigOption(key.encode(), encoded)
 
 
-_HEADER, _NEXT = "header", "next"  # the only names in the folder of a header file
+# the only names in the folder of a header file
+_HEADER, _CONFIG, _NEXT = "header", "gdalrc", "next"
 
 
 class HeaderFile:
@@ -229,12 +230,27 @@ class HeaderFile:
         OSError
             If the disk is full, say; the old line stays.
         """
+        self._replace(self.path, f"Authorization: Bearer {access_token}\n")
+
+    def write_config(self, text: str) -> Path:
+        """Write a file beside the token's, for GDAL_CONFIG_FILE to name; `close` removes it too.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, say.
+        """
+        path = self.folder / _CONFIG
+        self._replace(path, text)
+        return path
+
+    def _replace(self, path: Path, text: str) -> None:
         beside = self.folder / _NEXT
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(f"Authorization: Bearer {access_token}\n")
-        beside.replace(self.path)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        beside.replace(path)
 
     def close(self) -> None:
         """Remove the file and its folder; in a forked child, leave the parent's alone."""
@@ -305,7 +321,7 @@ def _remove(folder: Path, lock: int | None, owner: int) -> None:
     if os.getpid() != owner:
         return
     with contextlib.suppress(OSError):
-        for name in (_HEADER, _NEXT):
+        for name in (_HEADER, _CONFIG, _NEXT):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
     if lock is not None:

@@ -60,22 +60,21 @@ def run(
         If there is no such program, or it cannot be run.
     """
     environ = os.environ if environ is None else environ
-    first = tokens.get()
+    tokens.get()
     header_file = gdal.HeaderFile()
 
     def write(token: Token) -> None:
         header_file.write(token.access_token)
 
-    tokens.subscribe(write)
     try:
-        write(tokens.current or first)
+        tokens.subscribe(write)
         tokens.start()
         child_environ = for_child(environ)
         if all_hosts:
             child_environ |= options_for_all_hosts(header_file.path, environ)
         else:
-            config_file = header_file.folder / "gdalrc"
-            config_file.write_text(config_text(tokens.settings, header_file.path, environ), encoding="utf-8")
+            config = config_text(tokens.settings, header_file.path, environ)
+            config_file = header_file.write_config(config)
             child_environ |= {"GDAL_CONFIG_FILE": str(config_file), gdal.S3_REDIRECT: "NO"}
         with subprocess.Popen(list(command), env=child_environ) as child, _signals_for(child):
             return child.wait()
