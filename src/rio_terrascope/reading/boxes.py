@@ -119,14 +119,15 @@ def profile_of(dataset: Any, window: Window, array: npt.NDArray[Any]) -> dict[st
     """Return a profile to write an array of a window of the dataset with."""
     count, rows, columns = array.shape
     profile: dict[str, Any] = dict(dataset.profile)
-    scale = Affine.scale(window.width / columns, window.height / rows)
+    native = dataset.window_transform(window)
+    x, y = window.width / columns, window.height / rows
     profile.update(
         driver="GTiff",
         count=count,
         height=rows,
         width=columns,
         dtype=array.dtype.name,
-        transform=dataset.window_transform(window) * scale,
+        transform=Affine(native.a * x, native.b * y, native.c, native.d * x, native.e * y, native.f),
     )
     return profile
 

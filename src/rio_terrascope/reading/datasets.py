@@ -56,11 +56,16 @@ class Datasets:
         for dataset in self._idle:
             dataset.close()
 
-    def read(self, url: str | PathLike[str], read: Callable[[Any], T], *, pixels: int = 0) -> T:
+    def read(
+        self, url: str | PathLike[str], read: Callable[[Any], T], *, pixels: int = 0, keep: bool = True
+    ) -> T:
         """Call `read`, which reads so many pixels, with an open dataset that is the caller's alone.
 
         Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
         renews a login that has lapsed; then `read` is called once more.
+
+        `keep` is False where the next read of the same dataset could go on where this one stops in the
+        file: GDAL would take that for sequential reading, and fetch more and more beyond.
 
         Raises
         ------
@@ -72,13 +77,13 @@ class Datasets:
         url = fspath(url)
         with naming(url):
             try:
-                return self._read(url, self._borrow(url), read, pixels)
+                return self._read(url, self._borrow(url), read, pixels, keep)
             except _ReadFailed:
                 # GDAL tells the status of an open that fails, but not that of a read
                 _forget(url)
-                return self._read(url, open_dataset(url), read, pixels)
+                return self._read(url, open_dataset(url), read, pixels, keep)
 
-    def _read(self, url: str, dataset: Any, read: Callable[[Any], T], pixels: int) -> T:
+    def _read(self, url: str, dataset: Any, read: Callable[[Any], T], pixels: int, keep: bool) -> T:
         try:
             result = read(dataset)
         except RasterioIOError as error:
@@ -87,7 +92,10 @@ class Datasets:
         except BaseException:
             dataset.close()
             raise
-        self._give_back(url, dataset, pixels)
+        if keep:
+            self._give_back(url, dataset, pixels)
+        else:
+            dataset.close()
         return result
 
     def _borrow(self, url: str) -> Any:

@@ -69,10 +69,10 @@ def bounds_window(dataset: Any, bbox: Sequence[float], *, crs: Any = "EPSG:4326"
         if not all(map(math.isfinite, box)) or box[0] >= box[2]:
             raise ValueError(f"the box {tuple(bbox)} cannot be expressed in the raster's CRS, {own}.")
     left, bottom, right, top = box
-    corners = [
-        ~dataset.transform * corner for corner in ((left, top), (right, bottom), (left, bottom), (right, top))
-    ]
-    columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
+    inverse = ~dataset.transform  # of a rotated raster: the window around the box
+    corners = [(x, y) for x in (left, right) for y in (bottom, top)]
+    columns = [inverse.a * x + inverse.b * y + inverse.c for x, y in corners]
+    rows = [inverse.d * x + inverse.e * y + inverse.f for x, y in corners]
     col_start, row_start = (max(0, int(floor_pixel(min(side)))) for side in (columns, rows))
     # the same rounding upwards: -floor(-x)
     col_stop = min(dataset.width, int(-floor_pixel(-max(columns))))

@@ -91,7 +91,10 @@ def sample(
         def fill(read: _Read) -> int:
             layout = read.layout
             array, mask = datasets.read(
-                layout.url, lambda dataset: _values(dataset, layout, read), pixels=read.pixels
+                layout.url,
+                lambda dataset: _values(dataset, layout, read),
+                pixels=read.pixels,
+                keep=read.alone,
             )
             data[read.points], nothing[read.points] = array, mask
             return len(read.points)
@@ -133,8 +136,17 @@ class _Read:
     def pixels(self) -> int:
         """How many pixels GDAL decodes for it: whole blocks."""
         height, width = self.layout.block_shape
-        across = int(self.columns.max() // width - self.columns.min() // width + 1)
-        return across * height * width * len(self.layout.bands)
+        return self._blocks * height * width * len(self.layout.bands)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a single block."""
+        return self._blocks == 1
+
+    @property
+    def _blocks(self) -> int:
+        width = self.layout.block_shape[1]
+        return int(self.columns.max() // width - self.columns.min() // width + 1)
 
 
 def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:

@@ -91,7 +91,7 @@ def read_whole(
     top, left = max(0, window.row_off), max(0, window.col_off)
     bottom = min(dataset.height, window.row_off + window.height)
     right = min(dataset.width, window.col_off + window.width)
-    inside = Window(left, top, right - left, bottom - top)
+    inside = Window(left, top, max(0, right - left), max(0, bottom - top))
     if (inside.height, inside.width) == (window.height, window.width):
         array: npt.NDArray[Any] = dataset.read(bands, window=window, masked=masked)
         return array

@@ -1,0 +1,109 @@
+"""Files with known pixels, and a stand-in for Terrascope whose tokens live two seconds."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from rio_terrascope import terrascope_env, worldcover
+from rio_terrascope.sandbox import Sandbox
+from rio_terrascope.sandbox.tile import write_tile
+
+PROJECT = Path(__file__).resolve().parents[2]
+REAL_TILES = Path(os.environ.get("TERRASCOPE_TEST_TILES", PROJECT.parent / "shared" / "data"))
+BLOCK = 256
+
+
+@pytest.fixture(scope="session")
+def map_tiles(tmp_path_factory):
+    """The WorldCover tile N00E006 of 2020 and 2021: the real ones where they are, else synthetic ones."""
+    real = sorted(REAL_TILES.glob("ESA_WorldCover_10m_*_N00E006_Map.tif"))
+    if len(real) == 2:
+        return real
+    folder = tmp_path_factory.mktemp("map")
+    files = [folder / f"ESA_WorldCover_10m_{v}_N00E006_Map.tif" for v in ("2020_v100", "2021_v200")]
+    for file, year in zip(files, (2020, 2021), strict=True):
+        write_tile(file, year=year)
+    return files
+
+
+def write_noise(
+    path, *, west=0.0, north=8.0, size=8 * BLOCK, count=1, dtype="uint8", crs="EPSG:4326", **more
+):
+    """Write a raster of blocks of 64 KB that cannot be compressed; its pixels are 1/256 of a degree."""
+    rng = np.random.default_rng(int(west) * 7 + int(north))
+    limit = 255 if dtype == "uint8" else 10_000
+    pixels = rng.integers(1, limit, (count, size, size)).astype(dtype)
+    pixels[:, 5:9, 5:9] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=count, dtype=dtype, crs=crs,
+        transform=from_origin(west, north, *more.pop("pixel", (1 / 256, 1 / 256))),
+        tiled=True, blockxsize=BLOCK, blockysize=BLOCK, **({"nodata": 0} | more),
+    ) as dataset:  # fmt: skip
+        dataset.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory):
+    """8 x 8 blocks of one band, from 0 to 8 degrees east and north."""
+    return write_noise(tmp_path_factory.mktemp("noise") / "noise.tif")
+
+
+@pytest.fixture(scope="session")
+def metres(tmp_path_factory):
+    """Three bands of int16 in UTM 31N, with overviews, and a size that is no multiple of its blocks."""
+    path = tmp_path_factory.mktemp("metres") / "metres.tif"
+    write_noise(
+        path,
+        west=600_000,
+        north=5_700_000,
+        size=700,
+        count=3,
+        dtype="int16",
+        crs="EPSG:32631",
+        pixel=(10, 10),
+    )
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4], rasterio.enums.Resampling.nearest)
+    return path
+
+
+@pytest.fixture(scope="session")
+def _running(map_tiles, noise):
+    with Sandbox(tiles=map_tiles, token_lifetime=2.0) as server:
+        server.add_file(noise, "noise.tif")
+        yield server
+
+
+@pytest.fixture
+def server(_running, monkeypatch):
+    """The stand-in; the environment leads to it, and it has forgotten all requests."""
+    for name, value in _running.environ.items():
+        monkeypatch.setenv(name, value)
+    worldcover.forget_sea()
+    _running.clear()
+    yield _running
+    _running.heal()
+
+
+@pytest.fixture
+def inside(server):
+    """Inside a `terrascope_env` that gives up on a server in trouble at once."""
+    with terrascope_env(GDAL_HTTP_MAX_RETRY=0) as env:
+        yield env
+
+
+@pytest.fixture
+def data_requests(server):
+    """Return the requests for files so far; each came with a valid token."""
+
+    def requests():
+        seen = server.requests("data")
+        assert {request.authorization for request in seen} <= {"valid"}
+        return seen
+
+    return requests
