@@ -1,8 +1,5 @@
 """Files with known pixels, and a stand-in for Terrascope whose tokens live two seconds."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
@@ -10,24 +7,8 @@ from rasterio.transform import from_origin
 
 from rio_terrascope import terrascope_env, worldcover
 from rio_terrascope.sandbox import Sandbox
-from rio_terrascope.sandbox.tile import write_tile
 
-PROJECT = Path(__file__).resolve().parents[2]
-REAL_TILES = Path(os.environ.get("TERRASCOPE_TEST_TILES", PROJECT.parent / "shared" / "data"))
 BLOCK = 256
-
-
-@pytest.fixture(scope="session")
-def map_tiles(tmp_path_factory):
-    """The WorldCover tile N00E006 of 2020 and 2021: the real ones where they are, else synthetic ones."""
-    real = sorted(REAL_TILES.glob("ESA_WorldCover_10m_*_N00E006_Map.tif"))
-    if len(real) == 2:
-        return real
-    folder = tmp_path_factory.mktemp("map")
-    files = [folder / f"ESA_WorldCover_10m_{v}_N00E006_Map.tif" for v in ("2020_v100", "2021_v200")]
-    for file, year in zip(files, (2020, 2021), strict=True):
-        write_tile(file, year=year)
-    return files
 
 
 def write_noise(
@@ -73,8 +54,8 @@ def metres(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def _running(map_tiles, noise):
-    with Sandbox(tiles=map_tiles, token_lifetime=2.0) as server:
+def _running(tiles, noise):
+    with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
         server.add_file(noise, "noise.tif")
         yield server
 

@@ -12,9 +12,9 @@ BOX = (6.5, 0.25, 6.75, 0.5)
 WINDOW = Window(6000, 30000, 3000, 3000)
 
 
-def test_native_pixels_over_http(server, inside, map_tiles):
+def test_native_pixels_over_http(server, inside, tiles):
     array, profile = read_bbox(server.url(), BOX)
-    with rasterio.open(map_tiles[0]) as local:
+    with rasterio.open(tiles[0]) as local:
         np.testing.assert_array_equal(array, local.read(window=WINDOW))
         assert profile["transform"].almost_equals(local.window_transform(WINDOW))
         assert profile["crs"] == local.crs
@@ -23,9 +23,9 @@ def test_native_pixels_over_http(server, inside, map_tiles):
 
 
 @pytest.mark.parametrize(("rows", "slack"), [(2, 40), (1, 64)])
-def test_one_box_takes_few_requests_and_bytes(server, inside, data_requests, map_tiles, rows, slack):
+def test_one_box_takes_few_requests_and_bytes(server, inside, data_requests, tiles, rows, slack):
     # what is one range in the file, GDAL reads in chunks of 16 KB; of several ranges it reads what is needed
-    with rasterio.open(map_tiles[0]) as local:
+    with rasterio.open(tiles[0]) as local:
         sizes = np.array(
             [
                 [int(local.get_tag_item(f"BLOCK_SIZE_{c}_{r}", "TIFF", bidx=1) or 0) for c in range(36)]
@@ -44,8 +44,8 @@ def test_one_box_takes_few_requests_and_bytes(server, inside, data_requests, map
     assert sum(request.sent for request in requests) <= needed.max() + slack * 1024
 
 
-def test_the_result_can_be_written(map_tiles, tmp_path):
-    array, profile = read_bbox(map_tiles[0], BOX, max_size=100)
+def test_the_result_can_be_written(tiles, tmp_path):
+    array, profile = read_bbox(tiles[0], BOX, max_size=100)
     with rasterio.open(tmp_path / "box.tif", "w", **profile) as target:
         target.write(array)
     with rasterio.open(tmp_path / "box.tif") as written:
@@ -56,19 +56,19 @@ def test_the_result_can_be_written(map_tiles, tmp_path):
 @pytest.mark.parametrize(
     ("max_size", "shape"), [(1000, (1000, 1000)), (3000, (3000, 3000)), (9999, (3000, 3000))]
 )
-def test_max_size(map_tiles, max_size, shape):
-    array, profile = read_bbox(map_tiles[0], BOX, max_size=max_size)
+def test_max_size(tiles, max_size, shape):
+    array, profile = read_bbox(tiles[0], BOX, max_size=max_size)
     assert array.shape[1:] == shape
     assert profile["transform"].a == pytest.approx(0.25 / shape[1])
-    with rasterio.open(map_tiles[0]) as local, rasterio.Env(GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD="1"):
+    with rasterio.open(tiles[0]) as local, rasterio.Env(GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD="1"):
         np.testing.assert_array_equal(array, local.read(window=WINDOW, out_shape=(1, *shape)))
 
 
 @pytest.mark.parametrize(
     ("resolution", "size"), [(1 / 12000, 3000), (1 / 4000, 1000), (1 / 5000, 1250), (1e-9, 3000), (1.0, 1)]
 )
-def test_pixels_are_at_most_as_large_as_the_resolution(map_tiles, resolution, size):
-    array, profile = read_bbox(map_tiles[0], BOX, resolution=resolution)
+def test_pixels_are_at_most_as_large_as_the_resolution(tiles, resolution, size):
+    array, profile = read_bbox(tiles[0], BOX, resolution=resolution)
     assert array.shape == (1, size, size)
     assert profile["transform"].a * size == pytest.approx(0.25)
 

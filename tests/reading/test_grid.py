@@ -11,8 +11,8 @@ from rio_terrascope.reading.grid import pixels_of
 
 
 @pytest.fixture(scope="module")
-def tile(map_tiles):
-    with rasterio.open(map_tiles[0]) as dataset:
+def tile(tiles):
+    with rasterio.open(tiles[0]) as dataset:
         yield dataset
 
 

@@ -21,10 +21,10 @@ def rasterio_values(file, where):
         return np.array(list(local.sample(where)))
 
 
-def test_values_and_mask_over_http(server, inside, map_tiles):
+def test_values_and_mask_over_http(server, inside, tiles):
     where = points(3000, 6.4, 0.0, 7.6, 1.9)
     values = sample(server.url(), where)
-    expected = rasterio_values(map_tiles[0], where)
+    expected = rasterio_values(tiles[0], where)
     np.testing.assert_array_equal(values.data, expected)
     np.testing.assert_array_equal(values.mask, expected == 0)
     assert 0 < values.mask.sum() < len(where)

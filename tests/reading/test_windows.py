@@ -26,16 +26,16 @@ def assert_same(arrays, file, expected_windows):
             np.testing.assert_array_equal(array, local.read(window=window))
 
 
-def test_in_order_over_http_while_tokens_expire(server, inside, map_tiles):
+def test_in_order_over_http_while_tokens_expire(server, inside, tiles):
     some = [Window(5600 + 150 * i, 16000 + 90 * i, 300, 300) for i in range(60)]
-    assert_same(read_windows((server.url(), window) for window in some), map_tiles[0], some)
+    assert_same(read_windows((server.url(), window) for window in some), tiles[0], some)
 
 
-def test_files_take_turns(server, inside, map_tiles, data_requests):
+def test_files_take_turns(server, inside, tiles, data_requests):
     some = windows(40, limit=35000)
     requests = [(url, window) for window in some for url in server.urls]
     arrays = list(read_windows(requests))
-    for index, file in enumerate(map_tiles):
+    for index, file in enumerate(tiles):
         assert_same(arrays[index::2], file, some)
     # each file's header was asked for once, whatever the number of workers
     assert sum(request.method == "HEAD" for request in data_requests()) == 2

@@ -62,26 +62,26 @@ def test_legend_and_attribution():
     assert "WorldCover project 2021" in worldcover.attribution(2021)
 
 
-def test_a_box_in_one_tile(server, inside, map_tiles):
+def test_a_box_in_one_tile(server, inside, tiles):
     array, profile = worldcover.read((6.5, 0.25, 6.75, 0.5), 2020)
-    with rasterio.open(map_tiles[0]) as local:
+    with rasterio.open(tiles[0]) as local:
         np.testing.assert_array_equal(array, local.read(window=Window(6000, 30000, 3000, 3000)))
     assert tuple(profile["transform"])[:6] == pytest.approx((1 / 12000, 0, 6.5, 0, -1 / 12000, 0.5))
     assert array.any()
 
 
-def test_the_years_differ(server, inside, map_tiles):
-    for year, file in zip((2020, 2021), map_tiles, strict=True):
+def test_the_years_differ(server, inside, tiles):
+    for year, file in zip((2020, 2021), tiles, strict=True):
         array, _ = worldcover.read((6.5, 0.25, 6.75, 0.5), year)
         with rasterio.open(file) as local:
             np.testing.assert_array_equal(array, local.read(window=Window(6000, 30000, 3000, 3000)))
 
 
-def test_sea_is_no_data_and_asked_for_once(server, inside, map_tiles):
+def test_sea_is_no_data_and_asked_for_once(server, inside, tiles):
     box = (5.9, -0.1, 6.75, 0.5)  # the corner of four tiles, of which one exists
     array, _ = worldcover.read(box, 2020)
     assert array.shape == (1, 7200, 10200)
-    with rasterio.open(map_tiles[0]) as local:
+    with rasterio.open(tiles[0]) as local:
         np.testing.assert_array_equal(
             array[0, :6000, 1200:], local.read(1, window=Window(0, 30000, 9000, 6000))
         )
@@ -135,7 +135,7 @@ def test_across_the_antimeridian(server, inside, tmp_path):
 @pytest.mark.parametrize(
     ("resolution", "factor"), [(0.001, 12), (0.0035, 40), (1 / 12000, 1), (1e-5, 1), (0.01, 120)]
 )
-def test_coarser_pixels_lie_on_one_grid(server, inside, map_tiles, resolution, factor):
+def test_coarser_pixels_lie_on_one_grid(server, inside, tiles, resolution, factor):
     array, profile = worldcover.read((6.52, 0.01, 6.71, 0.33), 2020, resolution)
     size = factor / 12000
     assert profile["transform"].a == pytest.approx(size)
@@ -144,7 +144,7 @@ def test_coarser_pixels_lie_on_one_grid(server, inside, map_tiles, resolution, f
     assert columns == pytest.approx(np.rint(columns), abs=1e-6)
     left, top = (abs(round(value)) * factor for value in columns)
     height, width = array.shape[1:]
-    with rasterio.open(map_tiles[0]) as local, rasterio.Env(GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD="1"):
+    with rasterio.open(tiles[0]) as local, rasterio.Env(GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD="1"):
         window = Window(left, top, width * factor, height * factor)
         np.testing.assert_array_equal(array, local.read(window=window, out_shape=array.shape))
 
