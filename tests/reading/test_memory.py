@@ -7,13 +7,16 @@ from rio_terrascope import read_windows
 from rio_terrascope.reading import datasets as datasets_module
 from rio_terrascope.reading.datasets import Datasets
 
+from .conftest import BLOCK
+
 
 def test_a_dataset_is_closed_after_so_many_pixels(noise, monkeypatch):
-    monkeypatch.setattr(datasets_module, "PIXELS_KEPT", 1000)
+    monkeypatch.setattr(datasets_module, "PIXELS_KEPT", 10 * BLOCK * BLOCK)
     opened = []
     with Datasets(keep=4) as datasets:
         for _ in range(10):
-            datasets.read(noise, lambda dataset: opened.append(dataset), pixels=400)
+            # two pixels by two, at the corner of four blocks
+            datasets.read(noise, opened.append, window=Window(BLOCK - 1, BLOCK - 1, 2, 2))
         assert len(set(opened)) == 4  # three reads each
         assert [dataset.closed for dataset in dict.fromkeys(opened)] == [True, True, True, False]
     assert all(dataset.closed for dataset in opened)

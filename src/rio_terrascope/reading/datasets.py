@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import rasterio
 from rasterio.errors import RasterioIOError
+from rasterio.windows import Window
 
 from rio_terrascope import gdal
 from rio_terrascope.env import active_env
@@ -57,9 +58,14 @@ class Datasets:
             dataset.close()
 
     def read(
-        self, url: str | PathLike[str], read: Callable[[Any], T], *, pixels: int = 0, keep: bool = True
+        self,
+        url: str | PathLike[str],
+        read: Callable[[Any], T],
+        *,
+        window: Window | None = None,
+        keep: bool = True,
     ) -> T:
-        """Call `read`, which reads so many pixels, with an open dataset that is the caller's alone.
+        """Call `read`, which reads a window, with an open dataset that is the caller's alone.
 
         Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
         renews a login that has lapsed; then `read` is called once more.
@@ -77,13 +83,13 @@ class Datasets:
         url = fspath(url)
         with naming(url):
             try:
-                return self._read(url, self._borrow(url), read, pixels, keep)
+                return self._read(url, self._borrow(url), read, window, keep)
             except _ReadFailed:
                 # GDAL tells the status of an open that fails, but not that of a read
                 _forget(url)
-                return self._read(url, open_dataset(url), read, pixels, keep)
+                return self._read(url, open_dataset(url), read, window, keep)
 
-    def _read(self, url: str, dataset: Any, read: Callable[[Any], T], pixels: int, keep: bool) -> T:
+    def _read(self, url: str, dataset: Any, read: Callable[[Any], T], window: Window | None, keep: bool) -> T:
         try:
             result = read(dataset)
         except RasterioIOError as error:
@@ -93,7 +99,7 @@ class Datasets:
             dataset.close()
             raise
         if keep:
-            self._give_back(url, dataset, pixels)
+            self._give_back(url, dataset, _pixels_in_blocks(dataset, window))
         else:
             dataset.close()
         return result
@@ -126,6 +132,16 @@ class Datasets:
                 del self._pixels[surplus]
         if surplus is not None:
             surplus.close()
+
+
+def _pixels_in_blocks(dataset: Any, window: Window | None) -> int:
+    """Count the pixels that GDAL decodes for a window: those of whole blocks."""
+    if window is None:
+        return 0
+    height, width = dataset.block_shapes[0]
+    down = (window.row_off + window.height - 1) // height - window.row_off // height + 1
+    across = (window.col_off + window.width - 1) // width - window.col_off // width + 1
+    return int(down * height * across * width * dataset.count)
 
 
 class _ReadFailed(RasterioIOError):

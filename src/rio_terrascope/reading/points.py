@@ -93,7 +93,7 @@ def sample(
             array, mask = datasets.read(
                 layout.url,
                 lambda dataset: _values(dataset, layout, read),
-                pixels=read.pixels,
+                window=read.window,
                 keep=read.alone,
             )
             data[read.points], nothing[read.points] = array, mask
@@ -133,20 +133,16 @@ class _Read:
     columns: Ints
 
     @property
-    def pixels(self) -> int:
-        """How many pixels GDAL decodes for it: whole blocks."""
-        height, width = self.layout.block_shape
-        return self._blocks * height * width * len(self.layout.bands)
+    def window(self) -> Window:
+        """The smallest window around the points."""
+        top, left = int(self.rows.min()), int(self.columns.min())
+        return Window(left, top, int(self.columns.max()) - left + 1, int(self.rows.max()) - top + 1)
 
     @property
     def alone(self) -> bool:
-        """Whether it is a single block."""
-        return self._blocks == 1
-
-    @property
-    def _blocks(self) -> int:
+        """Whether all points are in one block."""
         width = self.layout.block_shape[1]
-        return int(self.columns.max() // width - self.columns.min() // width + 1)
+        return bool(self.columns.min() // width == self.columns.max() // width)
 
 
 def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:
@@ -231,9 +227,8 @@ def _neighbours(rows: Ints, columns: Ints, layout: _Layout) -> Iterator[Ints]:
 
 def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Return values and mask of the points of a read, both of shape (points, bands)."""
-    top, left = read.rows.min(), read.columns.min()
-    window = Window(left, top, read.columns.max() - left + 1, read.rows.max() - top + 1)
-    at = (slice(None), read.rows - top, read.columns - left)
+    window = read.window
+    at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
     values = dataset.read(layout.bands, window=window)[at].T
     if layout.has_mask:
         return values, dataset.read_masks(layout.bands, window=window)[at].T == 0

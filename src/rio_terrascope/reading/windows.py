@@ -67,7 +67,7 @@ def read_windows(
         return datasets.read(
             url,
             lambda dataset: read_whole(dataset, window, indexes, url, masked=masked),
-            pixels=window.width * window.height,
+            window=window,
         )
 
     def arrays() -> Iterator[npt.NDArray[Any]]:
