@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import rasterio
+
+from helpers import TSREAD
 from rio_terrascope import Settings
+from rio_terrascope.cli import terrascope
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text()
@@ -50,6 +54,31 @@ def test_the_table_is_what_its_command_prints(tiles):
     for line in measured:
         varies = re.sub(r"\| [1-9]\d* fail \|", "| 221 fail |", line)
         assert varies in README
+
+
+def test_the_commands_run(sandbox, tiles, tmp_path):
+    (script,) = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)
+    done = subprocess.run(
+        ["bash", "-euc", script.replace("https://services.terrascope.be/", f"{sandbox.origin}/")],
+        env=os.environ | sandbox.environ | {"PATH": f"{TSREAD.parent}{os.pathsep}{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tiles[0]) as tile:
+        is_real = "synthetic" not in str(tile.tags()).lower()
+    if is_real:
+        assert done.stdout == shown
+    assert (tmp_path / "sao-tome-2020.png").stat().st_size > 10_000
+
+
+def test_the_table_of_commands_is_complete():
+    for command in terrascope.commands:
+        assert re.search(rf"^\|.*`(tsread )?{command}\b", README, flags=re.MULTILINE), command
 
 
 def test_the_settings_table_tells_the_defaults():
