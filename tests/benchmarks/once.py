@@ -19,7 +19,7 @@ import rio_terrascope
 
 
 def main() -> None:
-    arguments = json.loads(sys.argv[1])
+    arguments = json.load(sys.stdin)
     known = workloads(arguments["quick"]) + growth(arguments["quick"])
     workload = next(each for each in known if each.name == arguments["workload"])
     work = CONTENDERS[arguments["contender"]](arguments["origin"], arguments["token"]).run(workload)

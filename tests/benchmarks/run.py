@@ -109,7 +109,11 @@ def _once(
     environ = os.environ | server.environ | {"TERRASCOPE_ORIGINS": origin}
     server.requests(), proxy.counts()
     result = subprocess.run(
-        [sys.executable, HERE / "once.py", json.dumps(arguments)], env=environ, capture_output=True, text=True
+        [sys.executable, HERE / "once.py"],
+        input=json.dumps(arguments),  # not as an argument: it holds a token
+        env=environ,
+        capture_output=True,
+        text=True,
     )
     if result.returncode:
         raise SystemExit(f"{contender}, {workload.title}: exit {result.returncode}\n{result.stderr}")
