@@ -29,7 +29,7 @@ def test_the_examples_run(sandbox, tmp_path):
     script = "\n".join(python_blocks())
     script = script.replace("https://services.terrascope.be/", f"{sandbox.origin}/")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
+        [sys.executable, "-W", "error::UserWarning", "-c", script],
         env=os.environ | sandbox.environ,
         cwd=tmp_path,
         capture_output=True,
