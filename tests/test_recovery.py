@@ -92,7 +92,9 @@ def test_other_trouble_stays_rasterios(sandbox, status):
     assert len(sandbox.requests("sso")) == 1
 
 
-def test_a_file_that_is_no_raster_stays_rasterios(sandbox, tmp_path):
+@pytest.mark.parametrize("login_page", [False, True])
+def test_a_file_that_is_no_raster_stays_rasterios(sandbox, tmp_path, login_page):
+    sandbox.login_page(login_page)  # for those without a token, which we are not
     text = tmp_path / "readme.txt"
     text.write_text("not a raster " * 100)
     with terrascope_env() as env, pytest.raises(RasterioIOError, match="not recognized"):
