@@ -40,6 +40,17 @@ class Endpoint:
         self.trouble = []  # raised one by one, before anything is answered
         self.before = lambda: None
 
+    def hold(self):
+        """Let the next grants wait; return the events "one has come" and "go on"."""
+        inside, proceed = threading.Event(), threading.Event()
+
+        def wait():
+            inside.set()
+            assert proceed.wait(10)
+
+        self.before = wait
+        return inside, proceed
+
     def _token(self, grant):
         self.grants.append(grant)
         self.before()
@@ -226,13 +237,7 @@ def test_a_new_password_is_adopted_if_it_is_right(source, endpoint, clock):
 
 
 def test_one_request_at_a_time_whoever_asks(source, endpoint):
-    inside, proceed = threading.Event(), threading.Event()
-
-    def wait():
-        inside.set()
-        assert proceed.wait(10)
-
-    endpoint.before = wait
+    inside, proceed = endpoint.hold()
     tokens = []
     threads = [threading.Thread(target=lambda: tokens.append(source.get())) for _ in range(24)]
     for thread in threads:
@@ -247,13 +252,7 @@ def test_one_request_at_a_time_whoever_asks(source, endpoint):
 
 
 def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
-    inside, proceed = threading.Event(), threading.Event()
-
-    def wait():
-        inside.set()
-        assert proceed.wait(10)
-
-    endpoint.before = wait
+    inside, proceed = endpoint.hold()
     endpoint.trouble = [InvalidCredentialsError("wrong")] * 24
     errors = []
 
@@ -278,13 +277,7 @@ def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
 def test_others_go_on_with_a_valid_token_while_one_refreshes(source, endpoint, clock):
     first = source.get()
     clock.advance(250)
-    inside, proceed = threading.Event(), threading.Event()
-
-    def wait():
-        inside.set()
-        assert proceed.wait(10)
-
-    endpoint.before = wait
+    inside, proceed = endpoint.hold()
     refresher = threading.Thread(target=source.get)
     refresher.start()
     assert inside.wait(10)
@@ -394,13 +387,7 @@ def test_a_listener_in_trouble_is_told_again(source, endpoint, clock, caplog):
 def test_a_fork_in_the_middle_of_a_refresh(source, endpoint, clock):
     first = source.get()
     clock.advance(250)
-    inside, proceed = threading.Event(), threading.Event()
-
-    def wait():
-        inside.set()
-        assert proceed.wait(10)
-
-    endpoint.before = wait
+    inside, proceed = endpoint.hold()
     refresher = threading.Thread(target=source.get)
     refresher.start()
     assert inside.wait(10)
