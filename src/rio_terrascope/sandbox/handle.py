@@ -290,6 +290,10 @@ class Sandbox:
         """Forget all requests so far."""
         self._running.call("clear")
 
+    def take(self) -> list[Request]:
+        """Return every request so far, and forget them, in one step: none is missed or seen twice."""
+        return [Request(**request) for request in self._running.call("take")]
+
     def wait_for(
         self,
         condition: Callable[[list[Request]], object],

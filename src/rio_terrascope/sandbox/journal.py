@@ -103,6 +103,12 @@ class Journal:
         """Return the requests, optionally those of one server."""
         return [request for request in self._requests.values() if server in (None, request.server)]
 
+    def take(self) -> list[Request]:
+        """Return all requests, and forget them."""
+        requests = self.requests()
+        self.clear()
+        return requests
+
     def clear(self) -> None:
         """Forget all requests; the numbers count on."""
         self._requests.clear()

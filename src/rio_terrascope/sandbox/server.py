@@ -144,6 +144,7 @@ def _commands(
 
     return {
         "requests": lambda server: [vars(request) for request in journal.requests(server)],
+        "take": lambda: [vars(request) for request in journal.take()],
         "changes": lambda: journal.changes,
         "clear": journal.clear,
         "add_file": files.add,
