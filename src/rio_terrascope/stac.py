@@ -85,7 +85,8 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         # without an auth of our own requests looks for one in ~/.netrc
         options["stac_io"].session.auth = lambda request: request
     with catalogue_errors(url):
-        return Client.open(url, **options)
+        # with the slash: pystac-client asks a second time for a root that seems to be another than its own
+        return Client.open(url if urlsplit(url).path else f"{url}/", **options)
 
 
 def catalogue_url(url: str | None = None) -> str:

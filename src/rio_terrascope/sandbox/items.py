@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_geom
 
 from . import scenes
 from .paths import COLLECTIONS, VERSIONS, worldcover_tile
 from .scenes import SCENES, Scene
+
+# Nobody reads what the server process warns of; what has no CRS is in no collection.
+warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 EXTENSIONS = [
     "https://stac-extensions.github.io/authentication/v1.1.0/schema.json",
