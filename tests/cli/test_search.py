@@ -157,6 +157,11 @@ def test_trouble_is_one_line(tsread, sandbox, fault, said):
     assert "Next: " in line
 
 
+def test_where_nobody_listens(tsread):
+    tsread.environ["TERRASCOPE_STAC_URL"] = "http://127.0.0.1:9"
+    assert "127.0.0.1:9 cannot be reached (connection refused)" in tsread.fails("search", NDVI)
+
+
 def test_without_the_extra(tsread):
     (tsread.cwd / "pystac_client.py").write_text("raise ModuleNotFoundError('none', name='pystac_client')")
     tsread.environ["PYTHONPATH"] = str(tsread.cwd)
