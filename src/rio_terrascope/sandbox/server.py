@@ -50,7 +50,7 @@ def _origin(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def _offer(tiles: list[str], folder: Path) -> dict[str, str]:
+def _offer(tiles: list[str], folder: Callable[[], Path]) -> dict[str, str]:
     """Return the files to offer, by URL path; a synthetic tile if there are none."""
     if tiles:
         return offered_paths(tiles)
@@ -58,16 +58,16 @@ def _offer(tiles: list[str], folder: Path) -> dict[str, str]:
     from .tile import write_tile
 
     path = worldcover_path()
-    file = folder / Path(path).name
+    file = folder() / Path(path).name
     write_tile(file)
     return {path: str(file)}
 
 
-def _make(scene: Scene, folder: Path) -> str:
+def _make(scene: Scene, folder: Callable[[], Path]) -> str:
     """Make a scene's file and return its path."""
     from .ndvi import write_scene
 
-    file = folder / Path(scene.url_path).name
+    file = folder() / Path(scene.url_path).name
     write_scene(file, scene)
     return str(file)
 
@@ -92,8 +92,12 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             "other": _listen(config["host"]),
         }
         origins = {name: _origin(listener) for name, listener in listeners.items()}
-        workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
-        folder = Path(cleanup.enter_context(workdir))
+
+        @functools.cache  # made when something is to be put there: a process that is killed leaves it behind
+        def folder() -> Path:
+            workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
+            return Path(cleanup.enter_context(workdir))
+
         # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
         os.environ.setdefault("GDAL_CACHEMAX", "64")
         offered = _offer(config["tiles"], folder)
