@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -155,7 +154,7 @@ class Processes(threading.Thread):
 
 
 def files_with_secrets(folder: Path) -> list[str]:
-    """Files that others may read and that hold a secret; the saved login and ~/.netrc are the user's alone."""
+    """Files that others may read and that hold a secret; what is private may hold one."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():

@@ -128,6 +128,24 @@ def url_prefixes(origin: str) -> tuple[str, ...]:
     return (f"{origin}/",)
 
 
+def checked_url(url: str, what: str) -> str:
+    """Return a URL as it is, if what goes there and comes from there is safe on the way.
+
+    Parameters
+    ----------
+    url : str
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    SettingsError
+        If it is malformed, holds a password, or is ``http://`` to another machine.
+    """
+    _split(url, what)
+    return url
+
+
 def _parse_origin(origin: str) -> str:
     """Return an origin in lower case and without its scheme's default port."""
     parts = _split(origin, "the origin")
@@ -139,7 +157,7 @@ def _parse_origin(origin: str) -> str:
 
 
 def _split(url: str, what: str) -> SplitResult:
-    """Split a URL that a secret may go to, or say what is wrong with it."""
+    """Split a URL that has to be safe on the way, or say what is wrong with it."""
     shown = repr(url.rpartition("@")[2])  # what stands before an @ may be a password
     try:
         parts = urlsplit(url)
@@ -159,7 +177,7 @@ def _split(url: str, what: str) -> SplitResult:
         raise SettingsError(f"{what} {shown} has a malformed host name.")
     if parts.scheme == "http" and not _is_loopback(host):
         raise SettingsError(
-            f"{what} {shown} is http://, which would send secrets over the network in the clear. "
+            f"{what} {shown} is http://, which others on the way can read and change. "
             "Use https:// (http:// is for a server on this machine only)."
         )
     return parts
