@@ -212,7 +212,8 @@ class TerrascopeEnv(rasterio.Env):
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
 
         Where a URL of the origins answers 401, or with a login page, the token is renewed, GDAL's
-        memory of the failure cleared, and the URL opened once more.
+        memory of the failure cleared, and the URL opened once more. So it is where the connection
+        breaks in the middle of the header: GDAL would open what came, without its georeferencing.
 
         Parameters
         ----------
@@ -254,12 +255,12 @@ class TerrascopeEnv(rasterio.Env):
         option = self._header_option(token) if self.scope == "env" else {}
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return rasterio.open(url, *args, **kwargs)
+                return _open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
+            gdal.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
             if refusal is None:
                 raise
-        gdal.forget(url)  # or the next open would fail from memory
         return refusal
 
     def _plain_envs(self) -> list[rasterio.Env]:
@@ -393,6 +394,22 @@ def logout() -> None:
 
 
 _until_logout: list[TerrascopeEnv] = []
+
+
+def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
+    """Open a URL, and once more where the connection broke in the middle of the file's header."""
+    for attempt in (1, 2):
+        try:
+            dataset = rasterio.open(url, *args, **kwargs)
+        except RasterioIOError:
+            if attempt == 2 or not gdal.is_cut_short(url):
+                raise
+        else:
+            if not gdal.is_cut_short(url):
+                return dataset
+            dataset.close()
+        gdal.forget(url)
+    raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
 
 
 @dataclass(frozen=True)
