@@ -396,13 +396,20 @@ def logout() -> None:
 _until_logout: list[TerrascopeEnv] = []
 
 
+_NO_RASTER = (
+    "not recognized as being in a supported file format"  # GDAL's words for bytes that it cannot read
+)
+
+
 def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     """Open a URL, and once more where the connection broke in the middle of the file's header."""
     for attempt in (1, 2):
         try:
             dataset = rasterio.open(url, *args, **kwargs)
-        except RasterioIOError:
-            if attempt == 2 or not gdal.is_cut_short(url):
+        except RasterioIOError as error:
+            # of a server that does not answer, nothing more is asked
+            came = _NO_RASTER in str(error) or "Failed to read directory" in str(error)
+            if attempt == 2 or not came or not gdal.is_cut_short(url):
                 raise
         else:
             if not gdal.is_cut_short(url):
@@ -428,7 +435,7 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
         return _Refusal("it answered 401 (Unauthorized)", lapsed=True)
     if status and status[1] == "403":
         return _Refusal("it answered 403 (Forbidden)", lapsed=False)
-    if "not recognized as being in a supported file format" in str(error) and _is_login_page(url, token):
+    if _NO_RASTER in str(error) and _is_login_page(url, token):
         return _Refusal("it answered with a login page", lapsed=True)
     return None
 

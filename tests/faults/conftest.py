@@ -1,4 +1,4 @@
-"""What the tests of faults share: land to read, a login that does not wait, and the rows of README's table."""
+"""What the tests of faults share: land to read, a login that does not wait, the rows of README's table."""
 
 import itertools
 import re
@@ -56,7 +56,7 @@ def row(request):
 
 @pytest.fixture(scope="session")
 def lands(tiles):
-    """Four windows of the richest land cover, with their pixels: over four blocks each, none in two of them."""
+    """Four windows of the richest land cover, with their pixels: each over four blocks of its own."""
     with rasterio.open(tiles[0]) as local:
         size, _ = local.block_shapes[0]
 

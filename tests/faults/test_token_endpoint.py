@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import socket
 import ssl
@@ -199,7 +200,6 @@ def test_trouble_while_reading(row, world, sandbox, patient, waits, clock, reads
         for _ in range(20):
             tokens.get()
         row.costs(world.requests())
-        gdal.forget(sandbox.url())
         reads_right(src)
         row.shows(caplog.text)
         sandbox.heal()
@@ -207,7 +207,6 @@ def test_trouble_while_reading(row, world, sandbox, patient, waits, clock, reads
         clock.advance(40)
         first = tokens.current
         assert tokens.get() is not first
-        gdal.forget(sandbox.url())
         reads_right(src)
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
@@ -282,11 +281,6 @@ def test_no_refresh_token(row, sandbox, patient, clock, reads_right):
     row.costs(1)
 
 
-def renewed(requests, count):
-    """Tell whether so many token requests have been answered."""
-    return sum(request.server == "sso" and request.status is not None for request in requests) == count
-
-
 @pytest.mark.fault("refresh token expired", sees="right pixels", requests="2 for each renewal")
 def test_expired_refresh_token(row, tiles, monkeypatch, reads_right):
     with Sandbox(tiles=tiles, refresh_lifetime=0.01) as server:
@@ -359,7 +353,7 @@ def test_two_processes_share_a_saved_login(row, fleeting, monkeypatch):
     requests = fleeting.requests("sso")
     assert {request.status for request in requests} == {200}  # none took the other's refresh token
     assert grants(requests, "password") == 0
-    for earlier, later in zip(requests, requests[1:], strict=False):
+    for earlier, later in itertools.pairwise(requests):
         assert later.time - earlier.time > 0.5  # half a token's life
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     row.costs(1)
@@ -407,35 +401,44 @@ def test_refused_at_the_login(row, sandbox, patient, waits, clock, prepare):
     assert "127.0.0.1" in str(raised.value)
 
 
-@pytest.mark.fault(
-    "password changed, session ended",
-    sees='right pixels while the token lives, then `InvalidCredentialsError`: "the username or password is wrong"',
-    requests="2 (the wrong password once)",
+def password_changed(sandbox):
+    sandbox.set_password(sandbox.username, "new")
+    sandbox.fail(400, server="sso")  # and the refresh token is refused
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(
+            prepare,
+            id=what,
+            marks=pytest.mark.fault(
+                what,
+                sees=f'right pixels while the token lives, then `InvalidCredentialsError`: "{said}"',
+                requests="2 (the password is sent once)",
+            ),
+        )
+        for what, said, prepare in (
+            ("password changed meanwhile", "the username or password is wrong", password_changed),
+            ("account locked meanwhile", "the account is disabled", lambda s: s.disable(s.username)),
+        )
+    ],
 )
-@pytest.mark.parametrize("locked", [False, True], ids=["changed", "locked"])
-def test_password_changed_while_reading(row, sandbox, patient, clock, reads_right, caplog, locked):
+def test_refused_while_reading(row, sandbox, patient, clock, reads_right, caplog, prepare):
     tokens = patient(clock=clock)
     with terrascope_env(tokens=tokens) as env, rasterio.open(sandbox.url()) as src:
-        tokens.stop()
-        sandbox.set_password(sandbox.username, "new")
-        env.refresh()  # the session goes on, as at a Keycloak realm
-        gdal.forget(sandbox.url())
-        reads_right(src)
-        if locked:
-            sandbox.disable(sandbox.username)
-        sandbox.fail(400, server="sso", match="token", method="POST", times=1)  # the refresh token is refused
+        tokens.stop()  # this thread does what the background one would
+        prepare(sandbox)
         sandbox.clear()
         clock.advance(250)
         for _ in range(20):
             tokens.get()
         assert "the token was not refreshed, the token is valid for 50 s more" in caplog.text
-        gdal.forget(sandbox.url())
         reads_right(src)
-        clock.advance(3600)
         for _ in range(20):
+            clock.advance(3600)
             with pytest.raises(InvalidCredentialsError) as raised:
                 env.open(sandbox.url())
-            clock.advance(3600)
         row.shows(raised.value)
         row.costs(sandbox.requests("sso"))
         assert grants(sandbox.requests(), "password") == 1
@@ -454,7 +457,7 @@ def test_wrong_clock(row, fleeting, hours):
         read_until(src, fleeting.file(), fleeting, refreshed(2), forget=lambda: gdal.forget(url))
     requests = fleeting.requests("sso")
     assert grants(requests, "password") == 1
-    for earlier, later in zip(requests, requests[1:], strict=False):
+    for earlier, later in itertools.pairwise(requests):
         assert later.time - earlier.time > 0.5  # half a token's life
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     row.costs(1)
@@ -485,7 +488,6 @@ def test_laptop_asleep(row, sandbox, patient, clock, reads_right, clocks):
         clock.monotonic += 8 * 3600 * (clocks == "both went on")
         with env.open(f"{sandbox.url()}?again") as again:  # at once
             reads_right(again)
-        gdal.forget(sandbox.url())
         reads_right(src)
         row.costs(sandbox.requests("sso"))
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
@@ -504,6 +506,5 @@ def test_a_life_of_24_hours(row, sandbox, patient, clock, reads_right):
         reads_right(src)
         clock.advance(1)
         tokens.get()
-        gdal.forget(sandbox.url())
         reads_right(src)
         row.costs(sandbox.requests("sso"))
