@@ -36,6 +36,11 @@ class Row:
             assert phrase in str(shown)
         self._unchecked.discard("sees")
 
+    def shows_kind(self, name):
+        """Hold the name of an exception's class alone against the marker's."""
+        assert name in self._kinds
+        self._unchecked.discard("sees")
+
     def costs(self, requests):
         """Hold the number of requests, or the requests themselves, against the marker's number."""
         count = requests if isinstance(requests, int) else len(requests)
