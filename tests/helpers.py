@@ -86,6 +86,12 @@ def refreshed(times):
     return lambda requests: grants(requests, "refresh_token") >= times
 
 
+def most_at_once(requests, seconds):
+    """Return the largest number of requests that came within so many seconds."""
+    times = [request.time for request in requests]
+    return max(sum(start <= time < start + seconds for time in times) for start in times)
+
+
 def tokens_sent(requests):
     """What the data requests' tokens were worth, as a set."""
     return {request.authorization for request in requests}
