@@ -137,7 +137,7 @@ PASSING = [
     case("reset in the middle of a body once", "right pixels", "at most 8", lambda s: s.reset(after=3000)),
     case("short body once", "right pixels", "at most 8", lambda s: s.truncate(after=3000)),
     case("wrong Content-Range", "right pixels", "at most 6", lambda s: s.wrong_content_range(times=None)),
-    case("slow drip", "right pixels", "at most 6", lambda s: s.drip(0.005, times=None)),
+    case("slow drip", "right pixels", "at most 6", lambda s: s.drip(0.002, times=None)),
 ]
 
 

@@ -72,6 +72,7 @@ def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings
         child = os.fork()
         if child == 0:
             code = 1
+            signal.alarm(30)  # a child that waits for the parent's lock would wait for ever
             try:
                 env.refresh()  # the parent's lock is held, by a thread that is not here
                 with rasterio.open(f"{sandbox.url()}?child") as mine, rasterio.open(tiles[0]) as pixels:
