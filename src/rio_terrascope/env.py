@@ -396,9 +396,8 @@ def logout() -> None:
 _until_logout: list[TerrascopeEnv] = []
 
 
-_NO_RASTER = (
-    "not recognized as being in a supported file format"  # GDAL's words for bytes that it cannot read
-)
+# GDAL's words for bytes that it cannot read
+_NO_RASTER = "not recognized as being in a supported file format"
 
 
 def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
