@@ -212,7 +212,8 @@ class TerrascopeEnv(rasterio.Env):
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
 
         Where a URL of the origins answers 401, or with a login page, the token is renewed, GDAL's
-        memory of the failure cleared, and the URL opened once more.
+        memory of the failure cleared, and the URL opened once more. So it is where the connection
+        breaks in the middle of the header: GDAL would open what came, without its georeferencing.
 
         Parameters
         ----------
@@ -254,12 +255,12 @@ class TerrascopeEnv(rasterio.Env):
         option = self._header_option(token) if self.scope == "env" else {}
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return rasterio.open(url, *args, **kwargs)
+                return _open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
+            gdal.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
             if refusal is None:
                 raise
-        gdal.forget(url)  # or the next open would fail from memory
         return refusal
 
     def _plain_envs(self) -> list[rasterio.Env]:
@@ -395,6 +396,28 @@ def logout() -> None:
 _until_logout: list[TerrascopeEnv] = []
 
 
+# GDAL's words for bytes that it cannot read
+_NO_RASTER = "not recognized as being in a supported file format"
+
+
+def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
+    """Open a URL, and once more where the connection broke in the middle of the file's header."""
+    for attempt in (1, 2):
+        try:
+            dataset = rasterio.open(url, *args, **kwargs)
+        except RasterioIOError as error:
+            # of a server that does not answer, nothing more is asked
+            came = _NO_RASTER in str(error) or "Failed to read directory" in str(error)
+            if attempt == 2 or not came or not gdal.is_cut_short(url):
+                raise
+        else:
+            if not gdal.is_cut_short(url):
+                return dataset
+            dataset.close()
+        gdal.forget(url)
+    raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
+
+
 @dataclass(frozen=True)
 class _Refusal:
     """How the server refused a URL."""
@@ -411,7 +434,7 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
         return _Refusal("it answered 401 (Unauthorized)", lapsed=True)
     if status and status[1] == "403":
         return _Refusal("it answered 403 (Forbidden)", lapsed=False)
-    if "not recognized as being in a supported file format" in str(error) and _is_login_page(url, token):
+    if _NO_RASTER in str(error) and _is_login_page(url, token):
         return _Refusal("it answered with a login page", lapsed=True)
     return None
 

@@ -9,6 +9,7 @@ import logging
 import math
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -147,7 +148,8 @@ class TokenEndpoint:
         raise TokenEndpointError(
             f"no login at {self.settings.token_host}: {answer.summary}, {attempts} times. "
             "Next: try again in a while; if it stays, check your network, HTTPS_PROXY and "
-            "TERRASCOPE_TOKEN_URL."
+            "TERRASCOPE_TOKEN_URL.",
+            retry_after=answer.retry_after,
         )
 
     def _post(self, form: "_Form") -> "_Answer":
@@ -175,10 +177,14 @@ class TokenEndpoint:
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
-            return _Answer(
-                f"its TLS certificate is not accepted ({_innermost(error)}; where a network has a "
-                "certificate authority of its own, REQUESTS_CA_BUNDLE names its file)"
-            )
+            if isinstance(_cause(error), ssl.SSLCertVerificationError):
+                return _Answer(
+                    f"its TLS certificate is not accepted ({_innermost(error)}; where a network has a "
+                    "certificate authority of its own, REQUESTS_CA_BUNDLE names its file)"
+                )
+            # cut off in the middle, or no TLS at all
+            may_pass = isinstance(_cause(error), ssl.SSLEOFError)
+            return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=may_pass)
         except requests.exceptions.Timeout:
             return _Answer("no answer in time", may_pass=True)
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
@@ -212,6 +218,11 @@ class TokenEndpoint:
             reason = f"the client id {self.settings.client_id!r} was refused ({said or code})"
             self._fail(TokenEndpointError, reason, "unset TERRASCOPE_CLIENT_ID, or check it")
         reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
+        if answer.retry_after is not None:
+            raise TokenEndpointError(
+                f"no login at {self.settings.token_host}: {reason}. Next: try again then.",
+                retry_after=answer.retry_after,
+            )
         self._fail(TokenEndpointError, reason, "check TERRASCOPE_TOKEN_URL and your network's proxy")
 
     def _fail(self, error: type[TerrascopeError], what: str, advice: str) -> NoReturn:
@@ -247,9 +258,11 @@ class _Answer:
         status = response.status_code
         summary = f"it answered {status}"
         if status == 429 or status >= 500:
-            asked = _seconds(response.headers.get("Retry-After"), now)
+            # a date is counted from the server's own clock where it tells it: ours may be wrong by hours
+            server_now = _timestamp(response.headers.get("Date"), now)
+            asked = _seconds(response.headers.get("Retry-After"), server_now)
             if asked is not None and asked > RETRY_AFTER_LIMIT:
-                return cls(f"{summary} and asks to come back in {asked:.0f} s", status)
+                return cls(f"{summary} and asks to come back in {asked:.0f} s", status, retry_after=asked)
             return cls(summary, status, may_pass=True, retry_after=asked)
         if response.is_redirect:
             return cls(f"{summary}, a redirect, which is not followed with a password", status)
@@ -323,12 +336,20 @@ def _seconds(retry_after: str | None, now: float) -> float | None:
         return None
 
 
+def _timestamp(date: str | None, default: float) -> float:
+    """Read a Date header (RFC 9110, section 6.6.1)."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return default
+
+
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _innermost(error: BaseException) -> str:
-    """Name the cause at the bottom of requests' nested exceptions: 'Connection refused', say."""
+def _cause(error: BaseException) -> BaseException:
+    """Return the cause at the bottom of requests' nested exceptions."""
     seen = error
     while True:
         inner = (
@@ -338,8 +359,13 @@ def _innermost(error: BaseException) -> str:
             or getattr(seen, "reason", None)
         )
         if not isinstance(inner, BaseException) or inner is seen:
-            break
+            return seen
         seen = inner
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return type(seen).__name__
+
+
+def _innermost(error: BaseException) -> str:
+    """Name that cause: 'Connection refused', say."""
+    cause = _cause(error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return type(cause).__name__
