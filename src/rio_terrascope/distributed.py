@@ -70,7 +70,9 @@ class TokenDesk(SchedulerPlugin):
         scheduler.handlers["terrascope_get"] = self.get
         scheduler.handlers["terrascope_end"] = self.end
 
-    async def put(self, login: str, number: int, client: str, access_token: str, seconds_left: float) -> bool:
+    async def put(
+        self, login: str, number: int, client: str, access_token: str, seconds_left: float, in_use: bool
+    ) -> bool:
         """Take the newest token from a client.
 
         Parameters
@@ -84,11 +86,13 @@ class TokenDesk(SchedulerPlugin):
         access_token : str
         seconds_left : float
             How long it is valid. Not the time of its end: the machines' clocks may differ.
+        in_use : bool
+            Whether workers in the client's own process, which do not ask here, have used the login.
 
         Returns
         -------
         bool
-            Whether the plugin is registered.
+            False where the plugin was registered and is not any more.
         """
         shelf = self._shelves.setdefault(login, _Shelf())
         if number > shelf.number:
@@ -97,7 +101,9 @@ class TokenDesk(SchedulerPlugin):
         shelf.client, shelf.left_alone = client, False
         shelf.tell()
         # what is registered are pickled plugins, under names that the user may have chosen
-        return any(login.encode() in plugin for plugin in self._scheduler.worker_plugins.values())
+        registered = any(login.encode() in plugin for plugin in self._scheduler.worker_plugins.values())
+        shelf.in_use |= registered or in_use
+        return registered or not shelf.in_use
 
     async def get(self, login: str, after: int, urgent: bool) -> dict[str, Any]:
         """Give a worker a valid token, once there is one, or tell it that nobody is there to renew it.
@@ -117,6 +123,7 @@ class TokenDesk(SchedulerPlugin):
             ``left_alone``: whether the client is gone.
         """
         shelf = self._shelves.setdefault(login, _Shelf())  # the client may still be on its way
+        shelf.in_use = True
         if urgent and shelf.number == after != shelf.wanted_after:
             shelf.wanted_after = after  # however many workers want it, it is asked for once
             self._scheduler.log_event(_topic(login), {"action": "renew", "number": after})
@@ -161,6 +168,7 @@ class _Shelf:
         self.ends_at = 0.0  # on the monotonic clock
         self.client = ""
         self.left_alone = False
+        self.in_use = False  # the plugin is registered, or has been
         self.wanted_after = 0  # the last token whose successor the client was asked for
         self._changed = asyncio.Event()
 
@@ -296,8 +304,8 @@ class _Holder:
         self._login = login
         self._client: weakref.ref[Any] = weakref.ref(client)  # Dask closes a client that nobody holds
         self._lock = threading.Lock()
+        self.in_use = False  # by a worker in this process, which does not ask the desk
         self._open = False
-        self._registered = False
         self._number = 0
         self._token: Token | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -361,22 +369,22 @@ class _Holder:
                 self._close_soon()
                 return
             try:
-                registered = await client.scheduler.terrascope_put(
+                wanted = await client.scheduler.terrascope_put(
                     login=self._login,
                     number=number,
                     client=client.id,
                     access_token=self._token.access_token,
                     seconds_left=self._token.expires_at - time.time(),
+                    in_use=self.in_use,
                 )
             except OSError as error:  # Dask's errors of connections are OSErrors
                 log.warning("the new token did not reach the scheduler yet, trying again: %s", error)
                 del client
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if self._registered and not registered:
+            if not wanted:
                 log.info("the plugin was unregistered or replaced; its login ends here.")
                 self._close_soon()
-            self._registered = registered
             return
 
     async def _renew(self, event: tuple[float, dict[str, Any]]) -> None:
@@ -417,6 +425,7 @@ class _Reader:
     async def open(self) -> None:
         holder = _holders.get(self._login)
         if holder is not None and holder.process == os.getpid():
+            holder.in_use = True
             self._enter(holder.env.tokens)  # a worker in the client's own process
             return
         try:
