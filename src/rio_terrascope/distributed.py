@@ -419,6 +419,7 @@ class _Reader:
         self._gdal_options = gdal_options
         self._worker = worker
         self._link = _Link(login, settings, worker)
+        self._fed: TokenSource | None = None
         self._env: _WorkerEnv | None = None
         self._joining: asyncio.Task[None] | None = None
 
@@ -438,6 +439,8 @@ class _Reader:
     def close(self) -> None:
         if self._joining is not None:
             self._joining.cancel()
+        if self._fed is not None:
+            self._fed.stop()  # before the link, so that it does not complain about it
         self._link.close()
         env, self._env = self._env, None
         if env is not None:
@@ -452,7 +455,8 @@ class _Reader:
                 if time.monotonic() > deadline:
                     raise self._link.trouble(error) from None
                 await asyncio.sleep(RETRY_SECONDS / 4)
-        self._enter(TokenSource(settings=self._settings, token=token, endpoint=self._link))
+        self._fed = TokenSource(settings=self._settings, token=token, endpoint=self._link)
+        self._enter(self._fed)
 
     async def _join_later(self) -> None:
         while self._env is None:
