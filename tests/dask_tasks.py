@@ -1,6 +1,5 @@
 """What Dask workers run in tests, in a module that they can import."""
 
-import contextlib
 import os
 
 import numpy as np
@@ -46,20 +45,10 @@ def try_with_recovery(url):
     try:
         with terrascope_env() as env, env.open(url):
             return "read"
-    except TerrascopeError as error:
+    except (TerrascopeError, RasterioIOError) as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        with contextlib.suppress(TypeError):
-            gdal.forget(url)
-
-
-def header_line_of(url_prefix):
-    """Return what the worker's header file holds."""
-    file = gdal.get_path_option(url_prefix, gdal.HEADER_FILE)
-    if file is None:
-        return None
-    with open(file) as lines:
-        return lines.read()
+        gdal.forget(url)
 
 
 def options_of(url_prefix):
