@@ -69,8 +69,8 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "worldcover":
-        return import_module("rio_terrascope.worldcover")
+    if name in ("distributed", "worldcover"):  # the first is not in __all__: it needs an extra
+        return import_module(f"rio_terrascope.{name}")
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"rio_terrascope.{_ROOM_OF[name]}"), name)
