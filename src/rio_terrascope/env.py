@@ -94,6 +94,10 @@ class TerrascopeEnv(rasterio.Env):
         On entering: another account is reading from one of the origins in this process.
     """
 
+    # True where it is not one block's login but the process's, as on a Dask worker: code that names
+    # no account joins it, instead of looking for credentials which are not there, or another's.
+    _standing = False
+
     def __init__(
         self,
         username: str | None = None,
@@ -121,7 +125,8 @@ class TerrascopeEnv(rasterio.Env):
         super().__init__(**gdal_options)
         self._username, self._password, self._tokens = username, password, tokens
         self._env_arguments = gdal_options
-        self.settings = settings or (tokens.settings if tokens else Settings.from_environ())
+        source = tokens or self._standing_tokens()
+        self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
         self._stays: list[Stay] = []  # one for each time it was entered and not left yet
         self._here = threading.local()  # the plain Envs entered in each thread
@@ -131,8 +136,12 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
-        tokens = self._tokens or TokenSource(self._username, self._password, settings=self.settings)
-        stay = logins.enter(self.settings, self.scope, self._given, tokens)
+        tokens = (
+            self._tokens
+            or self._standing_tokens(self.settings)
+            or TokenSource(self._username, self._password, settings=self.settings)
+        )
+        stay = logins.enter(self.settings, self.scope, self._given, tokens, standing=self._standing)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
@@ -162,6 +171,10 @@ class TerrascopeEnv(rasterio.Env):
                     plain.__exit__(exc_type, exc_val, exc_tb)
         finally:
             logins.leave(stay)
+
+    def _standing_tokens(self, settings: Settings | None = None) -> TokenSource | None:
+        """Find the process's own login, for who names no account."""
+        return None if self._username or self._password else logins.standing(settings)
 
     @property
     def tokens(self) -> TokenSource:

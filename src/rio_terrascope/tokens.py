@@ -206,7 +206,9 @@ class TokenSource:
         except TerrascopeError as error:
             left = self.seconds_left
             state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
-            log.warning("the token was not refreshed, %s: %s", state, error)
+            # who stops in the middle of it wants no token any more
+            level = logging.DEBUG if self._stopped.is_set() else logging.WARNING
+            log.log(level, "the token was not refreshed, %s: %s", state, error)
 
     def adopt(self, credentials: Credentials) -> Token:
         """Log in with these credentials now and, if they are right, go on with them.

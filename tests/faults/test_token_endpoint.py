@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import rasterio
 
-from helpers import Clock, grants, most_at_once, read_until, read_while_told, refreshed, tokens_sent
+from helpers import Clock, enter_and_read, grants, most_at_once, read_until, refreshed, tokens_sent
 from rio_terrascope import (
     InvalidCredentialsError,
     Settings,
@@ -340,11 +340,6 @@ def test_a_refresh_token_that_was_rotated_away(row, sandbox, reads_right):
     assert [request.grant for request in sandbox.requests("sso")[1:]] == ["refresh_token", "password"]
 
 
-def read_by_saved_login(url, file, pipe):
-    with terrascope_env():
-        read_while_told(url, file, pipe)
-
-
 @pytest.mark.fault("two processes, one saved login", sees="right pixels", requests="1 for each renewal")
 def test_two_processes_share_a_saved_login(row, fleeting, monkeypatch):
     store = LoginStore(Settings.from_environ())
@@ -359,7 +354,7 @@ def test_two_processes_share_a_saved_login(row, fleeting, monkeypatch):
     for number in range(2):
         here, there = context.Pipe()
         arguments = (f"{fleeting.url()}?{number}", fleeting.file(), there)
-        process = context.Process(target=read_by_saved_login, args=arguments, daemon=True)
+        process = context.Process(target=enter_and_read, args=arguments, daemon=True)
         process.start()
         there.close()
         readers.append((process, here))
