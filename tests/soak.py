@@ -76,8 +76,7 @@ class Reader:
             except (RasterioError, TerrascopeError) as error:
                 self.counts[f"raised {type(error).__name__}"] += 1
                 self.close()
-                for url in self.urls:  # GDAL remembers what failed
-                    gdal.forget(url)
+                self.env.forget()  # GDAL remembers what failed
                 if ended.wait(0.5):
                     self.counts["unfinished"] += 1
                     return

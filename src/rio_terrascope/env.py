@@ -217,9 +217,23 @@ class TerrascopeEnv(rasterio.Env):
         token = self.tokens.refresh(stale)
         if self.scope == "env" and self._plain_envs():
             rasterio.env.setenv(**self._header_option(token))
-        for prefix in vsi_prefixes(self.settings):
-            gdal.forget(prefix)
+        self.forget()
         return token
+
+    def forget(self, url: str | None = None) -> None:
+        """Let GDAL forget what it keeps of a URL, or of all at the origins: bytes, and that an open failed.
+
+        To be called after a read that failed, before it is tried again: what came of a piece of the
+        file before the connection broke is kept for the whole, and fails again without a request.
+        `refresh`, and leaving the env, forget as well.
+
+        Parameters
+        ----------
+        url : str, optional
+            The beginning of URLs is enough.
+        """
+        for path in vsi_prefixes(self.settings) if url is None else [url]:
+            gdal.forget(path)
 
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.

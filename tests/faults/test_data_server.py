@@ -134,8 +134,13 @@ PASSING = [
         lambda s: s.fail(429, headers={"Retry-After": "3600"}),
     ),
     case("connection reset twice", "right pixels", "at most 8", lambda s: s.reset(times=2)),
-    case("reset in the middle of a body once", "right pixels", "at most 8", lambda s: s.reset(after=3000)),
-    case("short body once", "right pixels", "at most 8", lambda s: s.truncate(after=3000)),
+    case(
+        "reset in the middle of several blocks once",
+        "right pixels",
+        "at most 8",
+        lambda s: s.reset(after=3000),
+    ),
+    case("several blocks cut short once", "right pixels", "at most 8", lambda s: s.truncate(after=3000)),
     case("wrong Content-Range", "right pixels", "at most 6", lambda s: s.wrong_content_range(times=None)),
     case("slow drip", "right pixels", "at most 6", lambda s: s.drip(0.002, times=None)),
 ]
@@ -238,6 +243,28 @@ def test_a_failure_that_gdal_remembers(row, sandbox, reads_right, way):
                 env.open(sandbox.url())
         with rasterio.open(sandbox.url()) as src:
             reads_right(src)
+
+
+@pytest.mark.fault(
+    "one block cut short, or reset in its middle",
+    sees='`RasterioIOError`: "Read failed", from memory until `env.forget(url)` or `env.refresh()`',
+    requests="1",
+)
+@pytest.mark.parametrize("break_off", ["reset", "truncate"])
+def test_one_block_cut_short(row, sandbox, lands, break_off):
+    """GDAL keeps what came of the block for the whole of it."""
+    window, pixels = lands[0]
+    one = Window(window.col_off, window.row_off, 200, 200)
+    with terrascope_env(**SOON) as env, env.open(sandbox.url()) as src:
+        sandbox.clear()
+        getattr(sandbox, break_off)(after=1000)
+        for _ in range(3):
+            with pytest.raises(RasterioIOError) as raised:
+                src.read(1, window=one)
+        row.shows(raised.value)
+        row.costs(sandbox.requests("data"))
+        env.forget(sandbox.url())
+        np.testing.assert_array_equal(src.read(1, window=one), pixels[:200, :200])
 
 
 @pytest.mark.fault(
