@@ -145,8 +145,9 @@ class TokenEndpoint:
                     wait = random.uniform(0.5, 1.0) * 0.5 * 2**attempt  # noqa: S311
                 log.info("%s; trying again in %.1f s", answer.summary, wait)
                 self._sleep(wait)
+        often = f", {attempts} times" if attempts > 1 else ""
         raise TokenEndpointError(
-            f"no login at {self.settings.token_host}: {answer.summary}, {attempts} times. "
+            f"no login at {self.settings.token_host}: {answer.summary}{often}. "
             "Next: try again in a while; if it stays, check your network, HTTPS_PROXY and "
             "TERRASCOPE_TOKEN_URL.",
             retry_after=answer.retry_after,
