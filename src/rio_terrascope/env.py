@@ -16,7 +16,7 @@ import requests
 from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
-from rio_terrascope import gdal
+from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
@@ -258,6 +258,8 @@ class TerrascopeEnv(rasterio.Env):
         except RasterioIOError as error:
             refusal = _refusal(error, url, token)
             if refusal is None:
+                if advice := certificates.advice_for_gdal(str(error)):
+                    error.add_note(f"Next: {advice}.")
                 raise
         gdal.forget(url)  # or the next open would fail from memory
         return refusal
@@ -277,6 +279,8 @@ class TerrascopeEnv(rasterio.Env):
             for key, value in (gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS).items()
             if not _is_configured(key)
         }
+        if bundle := certificates.for_gdal():
+            options[bundle.gdal_option] = bundle.path
         return options | self._env_arguments | self._header_option(stay.login.tokens.get())
 
     def _header_option(self, token: Token) -> dict[str, str]:
@@ -423,6 +427,7 @@ def _is_login_page(url: str, token: Token) -> bool:
         request.headers["Authorization"] = f"Bearer {token.access_token}"
         return request
 
+    bundle = certificates.for_gdal()
     try:
         with (
             requests.Session() as session,
@@ -430,13 +435,14 @@ def _is_login_page(url: str, token: Token) -> bool:
                 url.removeprefix("/vsicurl/"),
                 headers={"Range": "bytes=0-255"},
                 auth=bearer,
+                verify=bundle.path if bundle else True,
                 allow_redirects=False,
                 stream=True,
                 timeout=(10, 30),
             ) as response,
         ):
             return response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html")
-    except requests.RequestException:
+    except OSError:  # all of requests' own, and a file of certificates that is not there
         return False
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeGuard
 
 import requests
 
+from rio_terrascope import certificates
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
 from rio_terrascope.settings import Settings
 
@@ -156,6 +157,7 @@ class TokenEndpoint:
         Nothing of requests' exceptions is kept, not even as the context of ours:
         they hold the request, and the request holds the password.
         """
+        bundle = certificates.for_requests()
         try:
             # a session a request: there is one in minutes, and a forked child must not
             # share a connection that its parent keeps open
@@ -170,21 +172,23 @@ class TokenEndpoint:
                     allow_redirects=False,
                     # without an auth of our own requests adds one from ~/.netrc
                     auth=_no_auth,
+                    verify=bundle.path if bundle else True,
                     stream=True,
                 ) as response,
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
-            return _Answer(
-                f"its TLS certificate is not accepted ({_innermost(error)}; where a network has a "
-                "certificate authority of its own, REQUESTS_CA_BUNDLE names its file)"
-            )
+            what, advice = certificates.why_refused(error, bundle)
+            return _Answer(what, advice=advice)
         except requests.exceptions.Timeout:
             return _Answer("no answer in time", may_pass=True)
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             return _Answer(f"the connection failed ({_innermost(error)})", may_pass=True)
         except requests.exceptions.RequestException as error:
             return _Answer(f"the request could not be made ({type(error).__name__})")
+        except OSError as error:  # requests says so that there is no file of certificates
+            what, advice = certificates.why_refused(error, bundle)
+            return _Answer(what, advice=advice)
 
     def _read(self, answer: "_Answer", form: "_Form", asked_at: float) -> Token:
         """Turn a final answer into a token or into the exception that it means."""
@@ -212,7 +216,8 @@ class TokenEndpoint:
             reason = f"the client id {self.settings.client_id!r} was refused ({said or code})"
             self._fail(TokenEndpointError, reason, "unset TERRASCOPE_CLIENT_ID, or check it")
         reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
-        self._fail(TokenEndpointError, reason, "check TERRASCOPE_TOKEN_URL and your network's proxy")
+        advice = answer.advice or "check TERRASCOPE_TOKEN_URL and your network's proxy"
+        self._fail(TokenEndpointError, reason, advice)
 
     def _fail(self, error: type[TerrascopeError], what: str, advice: str) -> NoReturn:
         raise error(f"no login at {self.settings.token_host}: {what}. Next: {advice}.")
@@ -241,6 +246,7 @@ class _Answer:
     body: bytes = field(default=b"", repr=False)
     may_pass: bool = False  # worth another attempt
     retry_after: float | None = None  # seconds
+    advice: str = ""  # what to do next, where that is known already
 
     @classmethod
     def of(cls, response: requests.Response, now: float) -> "_Answer":
@@ -329,17 +335,7 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _innermost(error: BaseException) -> str:
     """Name the cause at the bottom of requests' nested exceptions: 'Connection refused', say."""
-    seen = error
-    while True:
-        inner = (
-            seen.__cause__
-            or seen.__context__
-            or next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
-            or getattr(seen, "reason", None)
-        )
-        if not isinstance(inner, BaseException) or inner is seen:
-            break
-        seen = inner
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return type(seen).__name__
+    cause = certificates.innermost(error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return type(cause).__name__
