@@ -51,6 +51,8 @@ class Bundle:
     def fault(self) -> str | None:
         """Say why it cannot be used, or None where it can."""
         if Path(self.path).is_dir():
+            if self.variable == GDAL_VARIABLE:
+                return f"{self.variable} names {self.path}, which is a folder, where GDAL wants a file"
             return None
         try:
             ssl.create_default_context(cafile=self.path)
