@@ -23,7 +23,6 @@ MODULES = Path("/usr/lib/apache2/modules")
 PACKAGES = "apache2-bin libapache2-mod-auth-openidc nginx tinyproxy-bin"
 
 TILE_PATH = "/download/WORLDCOVER/tile.tif"
-DENIED_PATH = "/download/DENIED/tile.tif"
 
 
 def missing() -> list[str]:
@@ -119,14 +118,15 @@ def identity(lifetime: int) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator[Server]:
+def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator["Apache"]:
     """Run Apache httpd, whose mod_auth_openidc asks the identity server what a token is worth.
 
-    It does so over TLS only, so by way of nginx, and trusts the private authority for it.
+    It does so over TLS only, so by way of nginx, and trusts the private authority for it. A second host of
+    it is not allowed to ask, so it refuses every token.
     """
-    port = free_port()
+    port, other_port = free_port(), free_port()
     with folder_for("apache") as folder:
-        _put(tile, folder, TILE_PATH, DENIED_PATH)
+        _put(tile, folder, TILE_PATH)
         shutil.copy(authority, folder / "ca.pem")
         modules = "mpm_event authn_core authz_core authz_user auth_openidc"
         load = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in modules.split())
@@ -134,6 +134,7 @@ def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator[Server]:
             ServerRoot {folder}
             ServerName 127.0.0.1
             Listen 127.0.0.1:{port}
+            Listen 127.0.0.1:{other_port}
             PidFile {folder}/apache.pid
             DefaultRuntimeDir {folder}
             Mutex file:{folder}
@@ -152,13 +153,23 @@ def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator[Server]:
                 AuthType oauth20
                 Require valid-user
             </Location>
-            <Location /download/DENIED>
-                Require claim username:somebody-else
-            </Location>
+            <VirtualHost 127.0.0.1:{port}>
+            </VirtualHost>
+            <VirtualHost 127.0.0.1:{other_port}>
+                OIDCOAuthClientSecret not-the-secret
+            </VirtualHost>
         """)
         arguments = ["-f", folder / "apache.conf", "-DFOREGROUND"]
-        with serving(_find("apache2"), *arguments, folder=folder, ports=[port]):
-            yield Server(f"http://127.0.0.1:{port}", folder / "access.log", folder)
+        with serving(_find("apache2"), *arguments, folder=folder, ports=[port, other_port]):
+            refusing_url = f"http://127.0.0.1:{other_port}"
+            yield Apache(f"http://127.0.0.1:{port}", folder / "access.log", folder, refusing_url)
+
+
+@dataclass
+class Apache(Server):
+    """Apache httpd, and its second host."""
+
+    refusing_url: str
 
 
 @dataclass

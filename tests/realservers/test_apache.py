@@ -10,7 +10,7 @@ import rasterio
 import requests
 
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
-from realservers.servers import DENIED_PATH, PASSWORD, TILE_PATH
+from realservers.servers import PASSWORD, TILE_PATH, USERNAME
 from rio_terrascope import (
     AccessDeniedError,
     InvalidCredentialsError,
@@ -42,18 +42,18 @@ def test_the_server_judges_by_itself(apache, identity):
         answer = ask(url, worthless)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    while time.time() < token.expires_at + 1:
+    deadline = token.expires_at + 5
+    while ask(url, token.access_token).status_code == 206 and time.time() < deadline:
         time.sleep(0.1)
+    assert token.expires_at - 1.1 < time.time() < deadline
     assert ask(url, token.access_token).status_code == 401
 
 
 def test_an_open_dataset_reads_on_over_many_lifetimes(apache, identity, local):
     url = apache.url + TILE_PATH
-    windows = 0
     with terrascope_env(), rasterio.open(url) as src:
         for window in some_windows(1_000_000, seed=5):
             assert_same_pixels(src, local, [window])
-            windows += 1
             gdal.forget(url)
             if identity.requests().count("refresh_token 200") >= 4:
                 break
@@ -61,7 +61,7 @@ def test_an_open_dataset_reads_on_over_many_lifetimes(apache, identity, local):
     assert set(identity.requests()) == {"password 200", "refresh_token 200"}
     assert identity.requests().count("password 200") == 1
     assert statuses(apache) == {"200", "206"}
-    assert len(apache.requests()) >= windows
+    assert len(apache.requests()) > 20
     assert {line.split()[-1] for line in apache.requests()} == {"researcher"}
 
 
@@ -76,7 +76,7 @@ def test_many_windows_at_once(apache, identity, local):
 
 def test_a_refused_password_is_sent_once(apache, identity):
     with pytest.raises(InvalidCredentialsError, match=r"researcher was refused: Invalid credentials given"):
-        terrascope_env(password="not the password").__enter__()
+        terrascope_env(USERNAME, "not the password").__enter__()
     assert identity.requests() == ["password 400"]
     assert apache.requests() == []
 
@@ -98,12 +98,13 @@ def test_a_refresh_token_that_was_used_elsewhere(apache, identity, local):
     ]  # fmt: skip
 
 
-def test_the_servers_own_reason_is_told(apache, identity):
+def test_the_servers_own_reason_is_told(apache, identity, monkeypatch):
+    monkeypatch.setenv("TERRASCOPE_ORIGINS", apache.refusing_url)
     with terrascope_env() as env, pytest.raises(AccessDeniedError) as caught:
-        env.open(apache.url + DENIED_PATH)
+        env.open(apache.refusing_url + TILE_PATH)
     message = str(caught.value)
     assert "401" in message
-    assert "Different scope(s) or other claims required" in message
+    assert "(Unauthorized): Reference token could not be introspected, although" in message
     assert "Next: " in message
     assert identity.requests() == ["password 200", "refresh_token 200"]
 
