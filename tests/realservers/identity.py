@@ -1,7 +1,8 @@
 """A token endpoint by somebody else: django-oauth-toolkit, with accounts, in a folder of its own.
 
-``python identity.py FOLDER PORT LIFETIME`` serves it until it is ended. Each token request becomes a line of
-FOLDER/tokens.log: the grant and the status of the answer.
+``python identity.py FOLDER PORT LIFETIME KEEP`` serves it until it is ended. Each token request becomes a
+line of FOLDER/tokens.log: the grant and the status of the answer. KEEP: whether an access token lives on when
+it is refreshed, until it expires: yes as with Keycloak, no as is this server's own way.
 """
 
 import os
@@ -12,6 +13,7 @@ import django
 from django.conf import settings
 
 FOLDER, PORT, LIFETIME = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+KEEP = sys.argv[4] == "yes"
 # oauthlib's own switch; the password crosses loopback alone, or TLS ends at nginx in front
 os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
@@ -77,8 +79,10 @@ def main():
     from django.contrib.auth.models import User
     from django.core.management import call_command
     from django.core.wsgi import get_wsgi_application
-    from oauth2_provider.models import Application
+    from oauth2_provider.models import AccessToken, Application
 
+    if KEEP:  # there is no setting for it
+        AccessToken.revoke = lambda self: None
     call_command("migrate", verbosity=0)
     User.objects.create_user(USERNAME, password=PASSWORD)
     Application.objects.create(

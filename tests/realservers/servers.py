@@ -107,11 +107,14 @@ def folder_for(name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def identity(lifetime: int) -> Iterator[Server]:
-    """Run django-oauth-toolkit; its access tokens live `lifetime` seconds, its refresh tokens rotate."""
+def identity(lifetime: int, *, keep: bool = True) -> Iterator[Server]:
+    """Run django-oauth-toolkit; its access tokens live `lifetime` seconds, its refresh tokens rotate.
+
+    With `keep` an access token that is refreshed lives on until it expires, as with Keycloak.
+    """
     port = free_port()
     with folder_for("identity") as folder:
-        arguments = [IDENTITY, folder, str(port), str(lifetime)]
+        arguments = [IDENTITY, folder, str(port), str(lifetime), "yes" if keep else "no"]
         # as whoever runs the tests: nobody else need be able to read the venv
         with serving(sys.executable, *arguments, folder=folder, ports=[port], drop_root=False):
             yield Server(f"http://127.0.0.1:{port}", folder / "tokens.log", folder)
