@@ -17,7 +17,7 @@ from rio_terrascope import certificates, gdal
 from rio_terrascope.credentials import find_credentials
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
@@ -165,7 +165,7 @@ def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> F
     """Look a host up, and ask it for anything at all, over TLS with these authorities."""
     parts = urlsplit(address)
     host, where = parts.hostname or "", parts.netloc
-    proxy = get_environ_proxies(address).get(parts.scheme)
+    proxy = None if stays_here(address) else get_environ_proxies(address).get(parts.scheme)
     if proxy is None:  # a proxy looks the name up itself
         try:
             socket.getaddrinfo(host, parts.port or parts.scheme)
@@ -175,7 +175,7 @@ def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> F
             return Finding(name, "failed", f"{where} has no address ({reason})", advice)
     try:
         with requests.Session() as session:
-            session.trust_env = True
+            session.trust_env = not stays_here(address)
             session.get(
                 f"{parts.scheme}://{where}/",
                 auth=lambda request: request,  # none, not even ~/.netrc's
@@ -216,9 +216,11 @@ def _range_request(url: str, token: str | None) -> Finding:
 
     host = urlsplit(url).netloc
     bundle = certificates.for_gdal()
+    session = requests.Session()
+    session.trust_env = not stays_here(url)
     try:
         with (
-            requests.Session() as session,
+            session,
             session.get(
                 url,
                 headers={"Range": _FIRST_BYTES},

@@ -21,7 +21,7 @@ from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 
@@ -452,6 +452,7 @@ def _first_bytes(url: str, token: Token) -> Iterator[requests.Response | None]:
 
     bundle = certificates.for_gdal()
     with requests.Session() as session:
+        session.trust_env = not stays_here(url.removeprefix("/vsicurl/"))
         try:
             response = session.get(
                 url.removeprefix("/vsicurl/"),

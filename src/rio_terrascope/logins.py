@@ -11,7 +11,7 @@ import rasterio.env
 from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccountConflictError, SettingsError
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings, url_prefixes
+from rio_terrascope.settings import Settings, stays_here, url_prefixes
 from rio_terrascope.tokens import TICK, TokenSource
 
 Scope = Literal["origins", "env"]
@@ -219,6 +219,8 @@ class Logins:
             for prefix in vsi_prefixes(stay.settings):
                 wanted[prefix, gdal.HEADER_FILE] = str(header_file.path)
                 wanted |= {(prefix, key): value for key, value in stay.path_options.items()}
+                if stays_here(prefix.removeprefix("/vsicurl/")):
+                    wanted[prefix, gdal.PROXY] = ""
             wanted |= {(None, key): value for key, value in stay.process_options.items()}
         for stay in self._stays:
             if stay.entered and stay.scope == "env":

@@ -19,7 +19,7 @@ import requests
 
 from rio_terrascope import certificates
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +158,13 @@ class TokenEndpoint:
         they hold the request, and the request holds the password.
         """
         bundle = certificates.for_requests()
+        # a session a request: there is one in minutes, and a forked child must not
+        # share a connection that its parent keeps open
+        session = requests.Session()
+        session.trust_env = not stays_here(self.settings.token_url)
         try:
-            # a session a request: there is one in minutes, and a forked child must not
-            # share a connection that its parent keeps open
             with (
-                requests.Session() as session,
+                session,
                 session.post(
                     self.settings.token_url,
                     data=form,

@@ -17,7 +17,7 @@ from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.logins import vsi_prefixes
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 # Where GDAL looks for its configuration when GDAL_CONFIG_FILE is not set. There is one for the
@@ -129,6 +129,8 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     for number, prefix in enumerate(vsi_prefixes(settings)):
         lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}", f"{gdal.HEADER_FILE}={header_file}"]
         lines += [f"{key}={value}" for key, value in path_options.items()]
+        if stays_here(prefix.removeprefix("/vsicurl/")):
+            lines.append(f"{gdal.PROXY}=")
     return "\n".join(lines).lstrip() + "\n"
 
 
