@@ -19,13 +19,14 @@ def _identity():
 
 @pytest.fixture(scope="session")
 def _apache(tiles, _nginx, authority):
-    with servers.apache(tiles[0], _nginx, authority / "ca.pem") as server:
+    files = authority / "ca.pem", authority / "server.pem"
+    with servers.apache(tiles[0], _nginx, *files) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """A certificate authority that no list holds, its file, and the certificate of nginx."""
+    """A certificate authority that no list holds, its file, and the certificate of the servers."""
     folder = tmp_path_factory.mktemp("authority")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca.pem")

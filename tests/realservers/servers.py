@@ -121,23 +121,25 @@ def identity(lifetime: int, *, keep: bool = True) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator["Apache"]:
+def apache(tile: Path, secured: "Secured", authority: Path, certificate: Path) -> Iterator["Apache"]:
     """Run Apache httpd, whose mod_auth_openidc asks the identity server what a token is worth.
 
     It does so over TLS only, so by way of nginx, and trusts the private authority for it. A second host of
-    it is not allowed to ask, so it refuses every token.
+    it is not allowed to ask, so it refuses every token; a third one has TLS.
     """
-    port, other_port = free_port(), free_port()
+    port, other_port, tls_port = free_port(), free_port(), free_port()
     with folder_for("apache") as folder:
         _put(tile, folder, TILE_PATH)
         shutil.copy(authority, folder / "ca.pem")
-        modules = "mpm_event authn_core authz_core authz_user auth_openidc"
+        shutil.copy(certificate, folder / "server.pem")
+        modules = "mpm_event authn_core authz_core authz_user auth_openidc ssl"
         load = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in modules.split())
         (folder / "apache.conf").write_text(f"""
             ServerRoot {folder}
             ServerName 127.0.0.1
             Listen 127.0.0.1:{port}
             Listen 127.0.0.1:{other_port}
+            Listen 127.0.0.1:{tls_port}
             PidFile {folder}/apache.pid
             DefaultRuntimeDir {folder}
             Mutex file:{folder}
@@ -161,18 +163,28 @@ def apache(tile: Path, secured: "Secured", authority: Path) -> Iterator["Apache"
             <VirtualHost 127.0.0.1:{other_port}>
                 OIDCOAuthClientSecret not-the-secret
             </VirtualHost>
+            <VirtualHost 127.0.0.1:{tls_port}>
+                SSLEngine on
+                SSLCertificateFile {folder}/server.pem
+            </VirtualHost>
         """)
         arguments = ["-f", folder / "apache.conf", "-DFOREGROUND"]
-        with serving(_find("apache2"), *arguments, folder=folder, ports=[port, other_port]):
-            refusing_url = f"http://127.0.0.1:{other_port}"
-            yield Apache(f"http://127.0.0.1:{port}", folder / "access.log", folder, refusing_url)
+        with serving(_find("apache2"), *arguments, folder=folder, ports=[port, other_port, tls_port]):
+            yield Apache(
+                f"http://127.0.0.1:{port}",
+                folder / "access.log",
+                folder,
+                f"http://127.0.0.1:{other_port}",
+                f"https://127.0.0.1:{tls_port}",
+            )
 
 
 @dataclass
 class Apache(Server):
-    """Apache httpd, and its second host."""
+    """Apache httpd, and its further hosts."""
 
     refusing_url: str
+    tls_url: str
 
 
 @dataclass

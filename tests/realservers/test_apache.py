@@ -109,6 +109,14 @@ def test_the_servers_own_reason_is_told(apache, identity, monkeypatch):
     assert identity.requests()[:2] == ["password 200", "refresh_token 200"]
 
 
+def test_this_machine_is_read_past_a_proxy(apache, proxy, monkeypatch, local):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    with terrascope_env() as env, env.open(apache.url + TILE_PATH) as src:
+        assert_same_pixels(src, local, some_windows(1))
+    assert not any("Request" in line for line in proxy.requests())
+
+
 def test_commands(apache, identity, tmp_path):
     def run(*arguments):
         done = subprocess.run(

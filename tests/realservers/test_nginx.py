@@ -127,6 +127,19 @@ def test_one_variable_leads_through_the_proxy(trusted, identity, proxy, monkeypa
     assert PASSWORD not in "".join(proxy.requests())
 
 
+def test_through_it_to_apache_as_well(trusted, apache, identity, proxy, monkeypatch, local):
+    monkeypatch.setenv("TERRASCOPE_TOKEN_URL", f"{trusted.login_url}/o/token/")
+    monkeypatch.setenv("TERRASCOPE_ORIGINS", f"{apache.tls_url},{trusted.url}")
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with terrascope_env() as env:
+        for server in (apache.tls_url, trusted.url):
+            with env.open(server + TILE_PATH) as src:
+                assert_same_pixels(src, local, some_windows(3))
+            assert connects(proxy, server) >= 1
+    assert connects(proxy, trusted.login_url) == len(identity.requests())
+    assert statuses(apache) == statuses(trusted) == {"200", "206"}
+
+
 def test_a_gdal_program_goes_through_it_too(trusted, identity, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     run("exec", "--", RIO, "info", trusted.url + TILE_PATH)
