@@ -14,6 +14,8 @@ from rio_terrascope.sandbox.tile import write_tile
 PROJECT = Path(__file__).resolve().parents[1]
 REAL_TILES = Path(os.environ.get("TERRASCOPE_TEST_TILES", PROJECT.parent / "shared" / "data"))
 
+LOGGERS = ("rio_terrascope", "rasterio", "urllib3.connectionpool")
+
 
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory):
@@ -41,7 +43,7 @@ def clean_surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-    levels = {name: logging.getLogger(name).level for name in ("rio_terrascope", "rasterio")}
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
     yield runtime
     for name, level in levels.items():  # the command line sets them for its process
         logging.getLogger(name).setLevel(level)

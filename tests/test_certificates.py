@@ -13,7 +13,7 @@ import rasterio
 import trustme
 
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
-from rio_terrascope import TokenEndpointError, certificates, gdal, terrascope_env
+from rio_terrascope import CatalogueError, TokenEndpointError, certificates, gdal, stac, terrascope_env
 
 FRONT = Path(__file__).with_name("tls_front.py")
 
@@ -33,16 +33,17 @@ def authority(tmp_path_factory):
 
 
 def in_front(certificate, sandbox):
-    """Put TLS in front of the sandbox's login and data, and yield the environment that leads there."""
-    inner = [sandbox.token_url, sandbox.origin]
+    """Put TLS in front of the sandbox's servers, and yield the environment that leads there."""
+    inner = [sandbox.token_url, sandbox.origin, sandbox.catalogue_url]
     ports = [str(urlsplit(url).port) for url in inner]
     with subprocess.Popen(
         [sys.executable, FRONT, certificate, *ports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        login, data = (f"https://127.0.0.1:{process.stdout.readline().strip()}" for _ in ports)
+        login, data, catalogue = (f"https://127.0.0.1:{process.stdout.readline().strip()}" for _ in ports)
         yield {
             "TERRASCOPE_TOKEN_URL": login + urlsplit(sandbox.token_url).path,
             "TERRASCOPE_ORIGINS": data,
+            "TERRASCOPE_STAC_URL": catalogue + urlsplit(sandbox.catalogue_url).path,
         }
         process.stdin.close()
 
@@ -159,6 +160,17 @@ def tsread(*arguments, code=0, without=()):
 def doctor(url, code=0):
     report = json.loads(tsread("doctor", url, "--json", code=code).stdout)
     return {step["step"]: (step["state"], step["what"], step["next"]) for step in report["steps"]}
+
+
+@pytest.mark.parametrize("variable", certificates.VARIABLES)
+def test_the_catalogue_too(secured, authority, monkeypatch, variable):
+    with pytest.raises(CatalogueError, match=r"not signed by an authority known here.*SSL_CERT_FILE"):
+        stac.open_catalog()
+    monkeypatch.setenv(variable, str(authority / "ca.pem"))
+    assert stac.open_catalog().id
+    monkeypatch.setenv(variable, "/no/such/file.pem")
+    with pytest.raises(CatalogueError, match=r"file.pem, which cannot be read.*correct"):
+        stac.open_catalog()
 
 
 class TestDoctor:

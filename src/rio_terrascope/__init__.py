@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rio_terrascope import worldcover
+    from rio_terrascope import stac, worldcover
     from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
     from rio_terrascope.errors import (
         AccessDeniedError,
         AccountConflictError,
+        CatalogueError,
         CredentialsNotFoundError,
         InvalidCredentialsError,
         SettingsError,
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDeniedError",
     "AccountConflictError",
+    "CatalogueError",
     "CredentialsNotFoundError",
     "InvalidCredentialsError",
     "Settings",
@@ -42,6 +44,7 @@ __all__ = [
     "read_bbox",
     "read_windows",
     "sample",
+    "stac",
     "terrascope_env",
     "worldcover",
 ]
@@ -53,6 +56,7 @@ _ROOMS = {
     "errors": (
         "AccessDeniedError",
         "AccountConflictError",
+        "CatalogueError",
         "CredentialsNotFoundError",
         "InvalidCredentialsError",
         "SettingsError",
@@ -65,12 +69,13 @@ _ROOMS = {
     "settings": ("Settings",),
     "tokens": ("TokenSource",),
 }
+_MODULES = ("stac", "worldcover")
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "worldcover":
-        return import_module("rio_terrascope.worldcover")
+    if name in _MODULES:
+        return import_module(f"rio_terrascope.{name}")
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"rio_terrascope.{_ROOM_OF[name]}"), name)

@@ -20,6 +20,9 @@ class Credentials:
     password: str = field(repr=False)
     source: str = "arguments"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a password cannot be pickled: find it where it is needed.")
+
 
 def find_credentials(
     settings: Settings,

@@ -25,6 +25,10 @@ class AccessDeniedError(TerrascopeError):
     """A URL was refused to a user who is logged in: 401, 403, or a login page in place of the file."""
 
 
+class CatalogueError(TerrascopeError):
+    """The catalogue could not be reached, or gave an answer that is none."""
+
+
 class AccountConflictError(TerrascopeError):
     """A second account asked for an origin that another account is reading from in the same process."""
 

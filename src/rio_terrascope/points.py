@@ -70,7 +70,9 @@ def read_points(source: str, *, crs: str | None = None) -> Points:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig")
+    # newline: a cell may hold line ends of its own
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return file.read()
 
 
 def _from_csv(text: str, name: str, crs: str | None) -> Points:
@@ -137,7 +139,10 @@ def _from_geojson(text: str, name: str, crs: str | None) -> Points:
             raise ValueError(f"{where} has no coordinates.")
         x, y = (_number(str(value), axis, where) for value, axis in zip(position, "xy", strict=False))
         coordinates.append((x, y))
-        properties.append((feature.get("properties") or {}) if is_feature else {})
+        described = feature.get("properties") if is_feature else None
+        if not isinstance(described, dict | None):
+            raise ValueError(f"{where} has properties that are no object.")
+        properties.append(described or {})
     crs = crs or named_crs(document)
     axes = ["lon", "lat"] if crs in ("EPSG:4326", "OGC:CRS84") else ["x", "y"]
     # in the order in which they first come up; a property cannot hide a coordinate

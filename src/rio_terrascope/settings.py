@@ -137,6 +137,24 @@ def stays_here(url: str) -> bool:
     return parts.scheme == "http" and _is_loopback(parts.hostname or "")
 
 
+def checked_url(url: str, what: str) -> str:
+    """Return a URL as it is, if what goes there and comes from there is safe on the way.
+
+    Parameters
+    ----------
+    url : str
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    SettingsError
+        If it is malformed, holds a password, or is ``http://`` to another machine.
+    """
+    _split(url, what)
+    return url
+
+
 def _parse_origin(origin: str) -> str:
     """Return an origin in lower case and without its scheme's default port."""
     parts = _split(origin, "the origin")
@@ -148,7 +166,8 @@ def _parse_origin(origin: str) -> str:
 
 
 def _split(url: str, what: str) -> SplitResult:
-    """Split a URL that a secret may go to, or say what is wrong with it."""
+    """Split a URL that has to be safe on the way, or say what is wrong with it."""
+    shown = repr(url.rpartition("@")[2])  # what stands before an @ may be a password
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
@@ -156,17 +175,18 @@ def _split(url: str, what: str) -> SplitResult:
         if not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("it holds a space or a character outside ASCII")
     except ValueError as error:
-        raise SettingsError(f"{what} is malformed: {error}.") from None
-    if "@" in parts.netloc:  # not quoted in the message: what stands before the @ may be a password
+        said = "the part around its @ cannot be understood" if "@" in url else error
+        raise SettingsError(f"{what} is malformed: {said}.") from None
+    if "@" in parts.netloc:
         raise SettingsError(f"{what} holds a user name or password (user@host). Give the host alone.")
     if parts.scheme not in ("http", "https") or not host:
-        raise SettingsError(f"{what} {url!r} is not an https:// URL.")
+        raise SettingsError(f"{what} {shown} is not an https:// URL.")
     bracketed = f"[{host}]" if ":" in host else host
     if not _HOST.fullmatch(bracketed):
-        raise SettingsError(f"{what} {url!r} has a malformed host name.")
+        raise SettingsError(f"{what} {shown} has a malformed host name.")
     if parts.scheme == "http" and not _is_loopback(host):
         raise SettingsError(
-            f"{what} {url!r} is http://, which would send secrets over the network in the clear. "
+            f"{what} {shown} is http://, which others on the way can read and change. "
             "Use https:// (http:// is for a server on this machine only)."
         )
     return parts

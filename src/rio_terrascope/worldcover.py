@@ -141,10 +141,11 @@ def tiles(bbox: Sequence[float], year: int, *, origin: str | None = None) -> lis
     """
     check_year(year)
     origin = origin or _origin()
-    return [
+    found = (
         Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
         for row, column in _cells(_Grid.of(bbox, 1))
-    ]
+    )
+    return list(dict.fromkeys(found))  # a box nearly around the world has shares at both ends of one
 
 
 def read(

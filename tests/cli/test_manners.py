@@ -19,8 +19,8 @@ from rio_terrascope import cli
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 COMMANDS = [
-    "login", "status", "logout", "token", "info", "read", "sample", "stats", "preview", "worldcover", "exec",
-    "doctor", "sandbox", "demo",
+    "login", "status", "logout", "token", "search", "info", "read", "sample", "stats", "preview",
+    "worldcover", "exec", "doctor", "sandbox", "demo",
 ]  # fmt: skip
 
 

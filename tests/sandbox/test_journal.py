@@ -77,3 +77,10 @@ def test_wait_for(sandbox: Sandbox) -> None:
     assert request.server == "other"
     with pytest.raises(TimeoutError):
         sandbox.wait_for(len, 0.05, server="sso")
+
+
+def test_taking_forgets_in_the_same_step(sandbox: Sandbox) -> None:
+    requests.head(sandbox.other_url(), timeout=10)
+    (taken,) = sandbox.take()
+    assert taken.server == "other"
+    assert sandbox.take() == sandbox.requests() == []

@@ -73,6 +73,7 @@ def test_environ_leads_a_client_here(sandbox: Sandbox) -> None:
         "TERRASCOPE_TOKEN_URL": sandbox.token_url,
         "TERRASCOPE_CLIENT_ID": "public",
         "TERRASCOPE_ORIGINS": sandbox.origin,
+        "TERRASCOPE_STAC_URL": sandbox.catalogue_url,
     }
 
 

@@ -74,21 +74,27 @@ def access(*urls: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Any]:
-    """Open a raster inside an `access` of its own; as `rasterio.open`, its errors name the URL."""
+    """Open a raster inside an `access` of its own."""
+    with access(url), opened_inside(url) as dataset:
+        yield dataset
+
+
+@contextlib.contextmanager
+def opened_inside(url: str) -> Iterator[Any]:
+    """Open a raster inside an `access`; as `rasterio.open`, its errors name the URL."""
     from rasterio.errors import RasterioIOError
 
     from rio_terrascope.reading.datasets import naming, open_dataset
 
-    with access(url):
-        with naming(url):
-            dataset = open_dataset(url)
-        with dataset:
-            try:
-                yield dataset
-            except RasterioIOError as error:
-                if "Read failed" not in str(error):  # of the output, perhaps
-                    raise
-                raise RasterioIOError(f"{url}: {error}") from error
+    with naming(url):
+        dataset = open_dataset(url)
+    with dataset:
+        try:
+            yield dataset
+        except RasterioIOError as error:
+            if "Read failed" not in str(error):  # of the output, perhaps
+                raise
+            raise RasterioIOError(f"{url}: {error}") from error
 
 
 def _say_what_is_read_without(urls: Iterable[str], settings: "Settings") -> None:

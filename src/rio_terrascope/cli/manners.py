@@ -254,10 +254,11 @@ def set_up_logging(verbose: int) -> None:
     logging.getLogger("rio_terrascope").setLevel(level)
     # rasterio logs each of GDAL's errors, which reach the user as exceptions anyway
     logging.getLogger("rasterio").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
+    # urllib3 warns of each try that it repeats
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG if verbose else logging.ERROR)
     if verbose:
         # GDAL's requests come to rasterio's logger, the login's to urllib3's; see request_options
         logging.getLogger("rasterio._env").setLevel(logging.DEBUG)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -34,7 +34,8 @@ def preview(
     """Draw a raster, or a box of it, from the overview that fits.
 
     In its own colours where it has a colour table; else stretched between the 2nd and 98th percentile
-    of what is shown. The legend needs the [preview] extra, which is Pillow.
+    of what is shown. The legend needs the [preview] extra, which is Pillow. With '-' the URL comes from
+    stdin, as 'tsread search' prints it.
 
     \b
         tsread preview URL -o island.png --bbox 6.4 -0.1 6.8 0.5
@@ -42,10 +43,12 @@ def preview(
     """
     check_region(bbox, required=False, names="--bbox")
     from rio_terrascope.cli.access import opened
+    from rio_terrascope.cli.inputs import one_raster
     from rio_terrascope.pictures import picture, require_pillow, write_map, write_plain
 
     if legend:
         require_pillow()
+    url = one_raster(url)
     with complete_file(output, overwrite=overwrite) as file, opened(url) as dataset:
         region = chosen_region(dataset, bbox=bbox, bbox_crs=bbox_crs)
         drawn = picture(dataset, region, size=size, bands=list(bands) or None)

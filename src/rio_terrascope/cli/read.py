@@ -38,7 +38,7 @@ def read(
 
     Only the blocks that are needed are read, piece by piece, so the part may be larger than memory.
     Where coarser pixels are asked for they come from the overviews. --resolution counts in the units
-    of the raster's CRS.
+    of the raster's CRS. With '-' the URL comes from stdin, as 'tsread search' prints it.
 
     \b
         tsread read URL -o island.tif --bbox 6.4 -0.1 6.8 0.5
@@ -49,8 +49,10 @@ def read(
     if resolution is not None and max_size is not None:
         raise click.UsageError("give --resolution or --max-size, not both.")
     from rio_terrascope.cli.access import opened
+    from rio_terrascope.cli.inputs import one_raster
     from rio_terrascope.extract import extract
 
+    url = one_raster(url)
     with (
         complete_file(output, overwrite=overwrite) as file,
         opened(url) as dataset,

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,12 @@ from rio_terrascope.cli.options import (
     region_options,
 )
 
+if TYPE_CHECKING:
+    from rio_terrascope.regions import Region
+
 
 @click.command(short_help="Areas of classes, or statistics of bands.")
-@click.argument("url")
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @region_options(geometry=True)
 @band_option
 @click.option(
@@ -29,7 +32,7 @@ from rio_terrascope.cli.options import (
 )
 @json_option
 def stats(
-    url: str,
+    urls: tuple[str, ...],
     bbox: Box | None,
     bbox_crs: str,
     geometry: Path | None,
@@ -43,37 +46,60 @@ def stats(
     Of a class map: pixels, area in km2 and share of each class. The area is the true one on the
     ellipsoid, whatever the CRS; the share is that of the area with data. Of other rasters: count,
     minimum, maximum, mean and standard deviation of each band, of the values as they are stored.
+    Of several rasters one after the other, with --json a list. '-' stands for those on stdin, as
+    'tsread search' prints them.
 
     \b
         tsread stats URL --bbox 6.4 -0.1 7.5 1.8
         tsread stats URL --geometry park.geojson --json
+        tsread search terrascope-s2-ndvi-v2 --datetime 2021-06 | tsread stats -
     """
     check_region(bbox, None, geometry, required=False, names="--bbox and --geometry")
-    from rio_terrascope.cli.access import opened
+    from rio_terrascope.cli.access import access, opened_inside
+    from rio_terrascope.cli.inputs import named_rasters
+
+    rasters = named_rasters(urls)
+    measured = []
+    with access(*rasters):  # one login for all
+        for url in rasters:
+            with opened_inside(url) as dataset, Progress("Measuring") as progress:
+                region = chosen_region(
+                    dataset, bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched
+                )
+                measured.append(_measure(dataset, region, bands, categorical, progress))
+            if not as_json:
+                _print(measured[-1], with_name=len(rasters) > 1)
+    if as_json:
+        click.echo(json.dumps(measured if len(rasters) > 1 else measured[0], indent=2))
+
+
+def _measure(
+    dataset: Any, region: "Region", bands: tuple[int, ...], categorical: bool | None, progress: Progress
+) -> dict[str, Any]:
     from rio_terrascope.legends import class_labels
     from rio_terrascope.stats import class_areas, is_class_map, summarize
 
-    with opened(url) as dataset, Progress("Measuring") as progress:
-        region = chosen_region(
-            dataset, bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched
-        )
-        facts: dict[str, Any] = {"name": dataset.name}
-        if is_class_map(dataset) if categorical is None else categorical:
-            labels = class_labels(dataset)
-            facts["classes"] = [
-                {"label": labels.get(found.value, f"class {found.value}")} | dataclasses.asdict(found)
-                for found in class_areas(dataset, region, progress=progress.tell)
-            ]
-        else:
-            found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.tell)
-            facts["bands"] = [
-                dataclasses.asdict(found)
-                | {"scale": dataset.scales[found.band - 1], "offset": dataset.offsets[found.band - 1]}
-                for found in found_bands
-            ]
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-    elif "classes" in facts:
+    facts: dict[str, Any] = {"name": dataset.name}
+    if is_class_map(dataset) if categorical is None else categorical:
+        labels = class_labels(dataset)
+        facts["classes"] = [
+            {"label": labels.get(found.value, f"class {found.value}")} | dataclasses.asdict(found)
+            for found in class_areas(dataset, region, progress=progress.tell)
+        ]
+    else:
+        found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.tell)
+        facts["bands"] = [
+            dataclasses.asdict(found)
+            | {"scale": dataset.scales[found.band - 1], "offset": dataset.offsets[found.band - 1]}
+            for found in found_bands
+        ]
+    return facts
+
+
+def _print(facts: dict[str, Any], *, with_name: bool) -> None:
+    if with_name:
+        click.echo(facts["name"])
+    if "classes" in facts:
         _print_classes(facts["classes"])
     else:
         _print_bands(facts["bands"])

@@ -1,8 +1,8 @@
 """A local stand-in for Terrascope, to try, teach and test with.
 
-Three HTTP servers on the loopback interface, in a process of their own: a token endpoint, a data server
-under /download/ that demands a valid token, and an open server that stands for somebody else's. They note
-every request, and misbehave when told to.
+Four HTTP servers on the loopback interface, in a process of their own: a token endpoint, a data server
+under /download/ that demands a valid token, an open catalogue (STAC), and an open server that stands for
+somebody else's. They note every request, and misbehave when told to.
 
     from rio_terrascope.sandbox import Sandbox
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .faults import Faults
 from .front import Incoming, Judgement
@@ -32,15 +34,47 @@ class Files:
 
     def __init__(self) -> None:
         self._paths: dict[str, str] = {}
+        self._to_make: dict[str, Callable[[], str]] = {}
+        self._making = asyncio.Lock()
         # Only its answer to one file is used: ranges, HEAD, ETag, Last-Modified, conditional requests.
         self._static = StaticFiles()
 
     def add(self, url_path: str, file: str) -> None:
         """Offer a file, in place of another that had the same URL path."""
         self._paths[url_path] = file
+        self._to_make.pop(url_path, None)
 
-    def answer(self, incoming: Incoming, *, ranges: bool = True) -> Response:
+    def promise(self, url_path: str, make: Callable[[], str]) -> None:
+        """Offer a file that is only made when somebody asks for it; `make` returns its local path."""
+        self._to_make[url_path] = make
+
+    def offered(self) -> dict[str, str]:
+        """Return the local files that are there, by URL path."""
+        return dict(self._paths)
+
+    async def local(self, url_path: str) -> str | None:
+        """Return the local file under a URL path, and make it if it was promised; None: there is none."""
+        async with self._making:
+            make = self._to_make.get(url_path)
+            if make is not None:
+                # In a thread, so that other requests are answered meanwhile.
+                made = await asyncio.to_thread(make)
+                if self._to_make.get(url_path) is make:
+                    self.add(url_path, made)
+        return self._paths.get(url_path)
+
+    def answer(self, incoming: Incoming, *, ranges: bool = True) -> ASGIApp:
         """Answer with a file, whatever its content is now, or with 404."""
+        if incoming.path not in self._to_make:
+            return self._answer(incoming, ranges=ranges)
+
+        async def make_first(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.local(incoming.path)
+            await self._answer(incoming, ranges=ranges)(scope, receive, send)
+
+        return make_first
+
+    def _answer(self, incoming: Incoming, *, ranges: bool) -> Response:
         if incoming.method not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
         # Only what was added is there: no directories, no .aux.xml or .ovr beside a file.
@@ -95,7 +129,7 @@ class OpenSite:
         """Say whether an Authorization header came along; there should be none."""
         return Judgement("present" if incoming.authorizations else "none")
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
         """Answer one request."""
         return self._files.answer(incoming)
 
@@ -144,7 +178,7 @@ class DataSite:
         verdict, username = self._identity.judge(token)
         return Judgement(verdict, username=username)
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
         """Answer one request."""
         path = incoming.path
         if not path.startswith(DOWNLOAD):

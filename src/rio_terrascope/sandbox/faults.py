@@ -30,7 +30,7 @@ class Fault:
     ----------
     kind : str
         What to do.
-    server : {"sso", "data", "other"}
+    server : {"sso", "data", "catalogue", "other"}
         Where.
     times : int or None
         How many requests are still to be hit; None: all, until healed.

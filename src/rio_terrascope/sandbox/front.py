@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .faults import Faults
 from .journal import Authorization, Journal, Request, ServerName
@@ -64,7 +63,7 @@ class Site(Protocol):
     def judge(self, incoming: Incoming) -> Judgement:
         """Say what the request's credentials are worth."""
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
         """Answer one request."""
 
 
@@ -73,7 +72,7 @@ class Front:
 
     Parameters
     ----------
-    name : {"sso", "data", "other"}
+    name : {"sso", "data", "catalogue", "other"}
         Which server this is.
     site : Site
         What it answers.

@@ -38,6 +38,9 @@ class Sandbox:
         Whether a refresh token that was used is dead, as with Terrascope.
     latency : float
         Seconds before each answer.
+    archive : path-like
+        The folder in which the catalogue says that the files lie on Terrascope's own machines. With one of
+        your own, this machine can play one of those.
     host : str
         The loopback address to listen on.
 
@@ -66,6 +69,7 @@ class Sandbox:
         refresh_lifetime: float = 3600.0,
         rotate: bool = True,
         latency: float = 0.0,
+        archive: str | os.PathLike[str] = "/data/MTDA",
         host: str = "127.0.0.1",
     ) -> None:
         self.username = username
@@ -77,6 +81,7 @@ class Sandbox:
             "refresh_lifetime": refresh_lifetime,
             "rotate": rotate,
             "latency": latency,
+            "archive": os.path.abspath(archive),
             "host": host,
         }
         self._process: ServerProcess | None = None
@@ -147,12 +152,18 @@ class Sandbox:
             "TERRASCOPE_TOKEN_URL": self.token_url,
             "TERRASCOPE_CLIENT_ID": self._running.ready["client_id"],
             "TERRASCOPE_ORIGINS": self.origin,
+            "TERRASCOPE_STAC_URL": self.catalogue_url,
         }
 
     @property
     def token_url(self) -> str:
         """The token endpoint."""
         return str(self._running.ready["token_url"])
+
+    @property
+    def catalogue_url(self) -> str:
+        """The catalogue, a STAC API."""
+        return self._origin("catalogue")
 
     @property
     def origin(self) -> str:
@@ -240,12 +251,17 @@ class Sandbox:
     def file(self, url: str = "") -> Path:
         """Return the local file behind a URL or path, to compare pixels with; empty: the first tile's.
 
+        A file of the catalogue that nobody has asked for yet is made now.
+
         Raises
         ------
         KeyError
             If no file is offered there.
         """
-        return self._files[unquote(urlsplit(self._path(url)).path)]
+        url_path = unquote(urlsplit(self._path(url)).path)
+        if url_path not in self._files and (made := self._running.call("file", url_path=url_path)):
+            self._files[url_path] = Path(made)
+        return self._files[url_path]
 
     def add_file(self, file: str | os.PathLike[str], path: str) -> str:
         """Offer one more local file, on the data and on the open server.
@@ -276,7 +292,7 @@ class Sandbox:
 
         Parameters
         ----------
-        server : {"sso", "data", "other"}, optional
+        server : {"sso", "data", "catalogue", "other"}, optional
             Only those of one server.
 
         Returns
@@ -289,6 +305,10 @@ class Sandbox:
     def clear(self) -> None:
         """Forget all requests so far."""
         self._running.call("clear")
+
+    def take(self) -> list[Request]:
+        """Return every request so far, and forget them, in one step: none is missed or seen twice."""
+        return [Request(**request) for request in self._running.call("take")]
 
     def wait_for(
         self,
@@ -305,7 +325,7 @@ class Sandbox:
             Takes the list of requests; true when it is time.
         timeout : float
             In seconds.
-        server : {"sso", "data", "other"}, optional
+        server : {"sso", "data", "catalogue", "other"}, optional
             Only look at the requests of one server.
 
         Returns
@@ -354,7 +374,7 @@ class Sandbox:
             The status.
         times : int or None
             How many requests; None: all, until `heal`.
-        server : {"sso", "data", "other"}
+        server : {"sso", "data", "catalogue", "other"}
             Which server.
         match : str, optional
             Only requests whose path (with its query) contains this.

@@ -155,7 +155,8 @@ class Identity:
         }
         access_token = jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
         self._access[jti] = "valid"
-        refresh_token = secrets.token_urlsafe(48)
+        # it tells what it is, so that tests can find it where it should not be
+        refresh_token = f"sandbox-refresh-{secrets.token_urlsafe(48)}"
         self._refresh[refresh_token] = RefreshToken(username, session, now + self._refresh_lifetime)
         return {
             "access_token": access_token,

@@ -36,9 +36,9 @@ def land_cover(height: int, width: int, year: int, name: str) -> Iterator[tuple[
     shape = (height // GRAIN + 3, width // GRAIN + 3)
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     # A rough dome, whose foot stays inside the box. The rest follows from height, moisture and people.
-    elevation = 0.7 - 1.5 * (y**2 + x**2) + 0.5 * _smooth_noise(rng, shape)
-    moisture = _smooth_noise(rng, shape) - 0.01 * (year - 2020)
-    people = _smooth_noise(rng, shape)
+    elevation = 0.7 - 1.5 * (y**2 + x**2) + 0.5 * smooth_noise(rng, shape)
+    moisture = smooth_noise(rng, shape) - 0.01 * (year - 2020)
+    people = smooth_noise(rng, shape)
     cover = np.select(
         [
             elevation <= 0,
@@ -65,7 +65,7 @@ def land_cover(height: int, width: int, year: int, name: str) -> Iterator[tuple[
         yield top, cover[(rows + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]
 
 
-def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Return a smooth random field, about -1 to 1: noise of several wavelengths."""
     field = np.zeros(shape)
     for octave in range(7):

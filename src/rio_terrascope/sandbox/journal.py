@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ServerName = Literal["sso", "data", "other"]
-"""The token endpoint, Terrascope's data, and somebody else's open server."""
+ServerName = Literal["sso", "data", "catalogue", "other"]
+"""The token endpoint, Terrascope's data, its catalogue, and somebody else's open server."""
 
 Authorization = Literal["none", "valid", "expired", "revoked", "invalid", "duplicate", "present"]
 """What the Authorization header was worth on arrival.
 
-The data server judges it. The two others only say whether there was one ("present") or not ("none").
+The data server judges it. The others only say whether there was one ("present") or not ("none").
 """
 
 KEPT = 100_000
@@ -29,7 +29,7 @@ class Request:
         Counts up over all servers, from 1.
     time : float
         When it arrived, in seconds since the epoch.
-    server : {"sso", "data", "other"}
+    server : {"sso", "data", "catalogue", "other"}
         Which server received it.
     method, path, query : str
         The request line, the path percent-decoded.
@@ -102,6 +102,12 @@ class Journal:
     def requests(self, server: ServerName | None = None) -> list[Request]:
         """Return the requests, optionally those of one server."""
         return [request for request in self._requests.values() if server in (None, request.server)]
+
+    def take(self) -> list[Request]:
+        """Return all requests, and forget them."""
+        requests = self.requests()
+        self.clear()
+        return requests
 
     def clear(self) -> None:
         """Forget all requests; the numbers count on."""

@@ -9,6 +9,10 @@ from pathlib import Path
 VERSIONS = {2020: "v100", 2021: "v200"}
 """The product version of each year's map."""
 
+COLLECTIONS = {2020: "esa-worldcover-map-10m-2020-v1", 2021: "esa-worldcover-map-10m-2021-v2"}
+"""The catalogue's collection of each year's map."""
+
+_URL_PATH = re.compile(r"/download/WORLDCOVER/.*_(20\d\d)_v\d00_([NS]\d\d[EW]\d{3})_Map\.tif")
 _FILE_NAME = re.compile(r"ESA_WorldCover_10m_(2020_v100|2021_v200)_([NS]\d\d[EW]\d{3})_Map\.tif")
 
 
@@ -31,6 +35,15 @@ def worldcover_path(year: int = 2020, name: str = "N00E006") -> str:
     product = f"ESA_WORLDCOVER_10M_{year}_{version.upper()}"
     stem = f"ESA_WorldCover_10m_{year}_{version}_{name}_Map"
     return f"/download/WORLDCOVER/{product}/MAP/{stem}/{stem}.tif"
+
+
+def worldcover_tile(url_path: str) -> tuple[int, str] | None:
+    """Return the year and name of the WorldCover tile with this URL path; None if it is none's."""
+    found = _URL_PATH.fullmatch(url_path)
+    if found is None:
+        return None
+    year, name = int(found[1]), found[2]
+    return (year, name) if year in VERSIONS and worldcover_path(year, name) == url_path else None
 
 
 def offered_paths(files: Iterable[str]) -> dict[str, str]:

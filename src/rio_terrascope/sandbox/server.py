@@ -1,9 +1,11 @@
-"""The server process: three HTTP servers on one event loop, driven by the process that started it."""
+"""The server process: four HTTP servers on one event loop, driven by the process that started it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import json
 import logging
 import os
@@ -17,12 +19,14 @@ from typing import Any, BinaryIO
 
 import uvicorn
 
+from .catalogue import CatalogueSite
 from .data import DataSite, Files, OpenSite
 from .faults import Fault, Faults
 from .front import Front, Site
 from .identity import CLIENT_ID, Identity
 from .journal import Journal, ServerName
 from .paths import offered_paths, worldcover_path
+from .scenes import SCENES, Scene
 from .sso import LOGIN_PATH, REALM, TOKEN_PATH, SsoSite
 from .wire import Connection
 
@@ -32,7 +36,7 @@ Command = Callable[..., Any]
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: three servers cannot all have them."""
+        """Leave signals alone: four servers cannot all have them."""
         yield
 
 
@@ -46,20 +50,26 @@ def _origin(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def _offer(tiles: list[str], cleanup: contextlib.ExitStack) -> dict[str, str]:
+def _offer(tiles: list[str], folder: Callable[[], Path]) -> dict[str, str]:
     """Return the files to offer, by URL path; a synthetic tile if there are none."""
     if tiles:
         return offered_paths(tiles)
-    # rasterio takes its time to import, and only the tile needs it.
+    # rasterio takes its time to import, and only what is made here needs it.
     from .tile import write_tile
 
     path = worldcover_path()
-    workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
-    file = Path(cleanup.enter_context(workdir), Path(path).name)
-    # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
-    os.environ.setdefault("GDAL_CACHEMAX", "64")
+    file = folder() / Path(path).name
     write_tile(file)
     return {path: str(file)}
+
+
+def _make(scene: Scene, folder: Callable[[], Path]) -> str:
+    """Make a scene's file and return its path."""
+    from .ndvi import write_scene
+
+    file = folder() / Path(scene.url_path).name
+    write_scene(file, scene)
+    return str(file)
 
 
 async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
@@ -78,16 +88,27 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
         listeners: dict[ServerName, socket.socket] = {
             "sso": _listen(config["host"]),
             "data": _listen(config["host"]),
+            "catalogue": _listen(config["host"]),
             "other": _listen(config["host"]),
         }
         origins = {name: _origin(listener) for name, listener in listeners.items()}
-        offered = _offer(config["tiles"], cleanup)
+
+        @functools.cache  # made when something is to be put there: a process that is killed leaves it behind
+        def folder() -> Path:
+            workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
+            return Path(cleanup.enter_context(workdir))
+
+        # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
+        os.environ.setdefault("GDAL_CACHEMAX", "64")
+        offered = _offer(config["tiles"], folder)
 
         journal = Journal()
         faults = Faults(config["latency"])
         files = Files()
         for url_path, file in offered.items():
             files.add(url_path, file)
+        for url_path, scene in SCENES.items():
+            files.promise(url_path, functools.partial(_make, scene, folder))
         identity = Identity(
             origins["sso"] + REALM,
             config["accounts"],
@@ -99,6 +120,9 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
         sites: dict[ServerName, Site] = {
             "sso": sso,
             "data": DataSite(files, identity, faults, origins, origins["sso"] + LOGIN_PATH),
+            "catalogue": CatalogueSite(
+                origins["catalogue"], origins["data"], identity.issuer, files, config["archive"]
+            ),
             "other": OpenSite(files),
         }
         tasks = [
@@ -144,9 +168,11 @@ def _commands(
 
     return {
         "requests": lambda server: [vars(request) for request in journal.requests(server)],
+        "take": lambda: [vars(request) for request in journal.take()],
         "changes": lambda: journal.changes,
         "clear": journal.clear,
         "add_file": files.add,
+        "file": files.local,
         "fault": lambda **fault: faults.add(Fault(**fault)),
         "switch": lambda name, value: setattr(faults, name, value),
         "deny": lambda match: faults.denied.append(match),
@@ -170,6 +196,8 @@ async def _obey(commands: Mapping[str, Command], replies: BinaryIO) -> None:
         request = json.loads(line)
         try:
             value = commands[request["command"]](**request["arguments"])
+            if inspect.isawaitable(value):
+                value = await value
         except Exception as error:
             _reply(replies, {"id": request["id"], "error": f"{type(error).__name__}: {error}"})
         else:

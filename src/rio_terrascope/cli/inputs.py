@@ -1,0 +1,66 @@
+"""The rasters that a command is given: as arguments, or from 'tsread search' on stdin."""
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+
+def named_rasters(arguments: Iterable[str]) -> list[str]:
+    """Return the rasters that the arguments name; ``-`` stands for those on stdin.
+
+    Parameters
+    ----------
+    arguments : iterable of str
+        URLs and paths. On stdin there is one a line, or a STAC item or FeatureCollection as JSON, of
+        which all assets with data are meant.
+
+    Raises
+    ------
+    click.ClickException
+        If stdin names none.
+    """
+    rasters: list[str] = []
+    for argument in arguments:
+        rasters += _on_stdin() if argument == "-" else [argument]
+    return rasters
+
+
+def one_raster(argument: str) -> str:
+    """Return the raster that an argument names, ``-`` being stdin, for commands that take one.
+
+    Raises
+    ------
+    click.ClickException
+        If there are none or several.
+    """
+    rasters = named_rasters([argument])
+    if len(rasters) != 1:
+        raise click.ClickException(
+            f"stdin names {len(rasters)} rasters, and one is wanted. Next: 'tsread search' with --limit 1."
+        )
+    return rasters[0]
+
+
+def _on_stdin() -> list[str]:
+    text = sys.stdin.read()
+    lines = _in_json(text) if text.lstrip().startswith("{") else text.splitlines()
+    rasters = [raster for line in lines if (raster := line.strip())]
+    if not rasters:
+        raise click.ClickException("stdin names no raster. Next: see what 'tsread search' found.")
+    return rasters
+
+
+def _in_json(text: str) -> list[str]:
+    from rio_terrascope.cli.search import chosen_assets, readable
+
+    try:
+        found: dict[str, Any] = json.loads(text)
+        items = found["features"] if found.get("type") == "FeatureCollection" else [found]
+        return [readable(asset["href"]) for item in items for _name, asset in chosen_assets(item)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise click.ClickException(
+            "the JSON on stdin is no STAC item or FeatureCollection of items. Next: 'tsread search --json'."
+        ) from None

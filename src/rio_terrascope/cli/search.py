@@ -1,0 +1,144 @@
+"""``tsread search``: find files in the catalogue."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from rio_terrascope.cli.manners import say
+from rio_terrascope.cli.options import Box, json_option
+
+PAGE = 100  # items asked for at once
+LIMIT = 1000
+
+
+@click.command(short_help="Find files in the catalogue.")
+@click.argument("collection")
+@click.option(
+    "--bbox",
+    nargs=4,
+    type=float,
+    metavar="W S E N",
+    help="What meets the box: degrees, west south east north.",
+)
+@click.option(
+    "--datetime",
+    "when",
+    metavar="WHEN",
+    help="A moment, day, month or year, or two with a slash between: 2021-04/2021-06, ../2020 (and before).",
+)
+@click.option("--asset", "asset_name", metavar="NAME", help="The asset to print.  [default: all data]")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Items to find, at most.  [default: {LIMIT}]"
+)
+@click.option("--prefer-local", is_flag=True, help="Where a file is on this machine, print its path.")
+@click.option("--table", "as_table", is_flag=True, help="Print id, time, asset, size and href in columns.")
+@json_option
+def search(
+    collection: str,
+    bbox: Box | None,
+    when: str | None,
+    asset_name: str | None,
+    limit: int | None,
+    prefer_local: bool,
+    as_table: bool,
+    as_json: bool,
+) -> None:
+    """Find files in the catalogue and print their URLs, one a line; with --json the STAC items.
+
+    Needs no login, but the [stac] extra. What it prints is what 'tsread read', 'stats' and 'preview'
+    take, as arguments or, in place of the URL, as '-' from stdin.
+
+    \b
+        tsread search esa-worldcover-map-10m-2021-v2 --bbox 6.4 0 7.5 1.8
+        tsread search terrascope-s2-ndvi-v2 --bbox 4.4 50.9 4.5 51 --datetime 2021-06 --table
+        tsread search terrascope-s2-ndvi-v2 --datetime 2021-06-14 --limit 1 | tsread preview - -o ndvi.png
+    """
+    if as_table and as_json:
+        raise click.UsageError("give --table or --json, not both.")
+    if bbox is not None and bbox[1] > bbox[3]:
+        raise click.UsageError(f"the box {bbox} is upside down: it is west south east north.")
+    items, more = _found(collection, bbox, when, limit or LIMIT)
+    if prefer_local:
+        from rio_terrascope import stac
+
+        stac.prefer_local(items)
+    if as_json:
+        click.echo(json.dumps({"type": "FeatureCollection", "features": items}, indent=2))
+    else:
+        assets = [(item, *named) for item in items for named in chosen_assets(item, asset_name)]
+        if items and not assets:
+            names = ", ".join(sorted({name for item in items for name in item["assets"]}))
+            which = f"no asset {asset_name!r}" if asset_name else "no asset with data"
+            raise click.ClickException(f"the items have {which}, but {names}. Next: name one with --asset.")
+        if as_table:
+            _print_table(assets)
+        else:
+            for _item, _name, asset in assets:
+                click.echo(readable(asset["href"]))
+    if not items:
+        say("Nothing found.")
+    if more and limit is None:
+        say(f"There are more than these {LIMIT}. Next: add --limit, or ask for less.")
+
+
+def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the assets of an item with this name; without one, all that are data."""
+    return [
+        (key, asset)
+        for key, asset in item["assets"].items()
+        if (key == name if name else "data" in (asset.get("roles") or ()))
+    ]
+
+
+def readable(href: str) -> str:
+    """Return the path for the URL of a file on this machine, and everything else as it is."""
+    from rio_terrascope.stac import local_path
+
+    return local_path(href) or href
+
+
+def _found(
+    collection: str, bbox: Box | None, when: str | None, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the items, and whether there are more."""
+    from rio_terrascope import stac
+    from rio_terrascope.errors import CatalogueError
+
+    url = stac.catalogue_url()
+    catalog = stac.open_catalog(url)
+    try:
+        asked = catalog.search(
+            collections=[collection],
+            bbox=bbox,
+            datetime=when,
+            limit=min(limit + 1, PAGE),
+            max_items=limit + 1,
+        )
+    except Exception as error:  # pystac-client has no class of its own for times that it cannot read
+        raise click.UsageError(
+            f"--datetime {when!r} cannot be read ({' '.join(str(error).split())})."
+        ) from None
+    with stac.catalogue_errors(url):
+        items = list(asked.items_as_dicts())
+        if not items and catalog.get_collection(collection) is None:
+            raise CatalogueError(
+                f"there is no collection {collection!r}. Next: see {url.rstrip('/')}/collections."
+            )
+    return items[:limit], len(items) > limit
+
+
+def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]]) -> None:
+    rows = [("ID", "Time", "Asset", "Size", "Href")]
+    for item, name, asset in assets:
+        time = item["properties"].get("datetime") or item["properties"].get("start_datetime") or ""
+        size = asset.get("file:size")
+        shown = "" if size is None else f"{size / 1e6:,.1f} MB"
+        rows.append((item["id"], time, name, shown, readable(asset["href"])))
+    wide = [max(len(row[column]) for row in rows) for column in range(4)]
+    for id_, time, name, size, href in rows:
+        click.echo(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")
+
+
+commands = (search,)

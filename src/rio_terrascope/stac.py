@@ -1,0 +1,256 @@
+"""Terrascope's catalogue, a STAC API that is open to everybody: find files, and read them where they lie.
+
+Needs the extra ``pip install 'rio-terrascope[stac]'``, which is pystac-client; to import this module does
+not, nor does `prefer_local`.
+"""
+
+import contextlib
+import json
+import os
+import ssl
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from rio_terrascope import certificates
+from rio_terrascope.errors import CatalogueError
+from rio_terrascope.settings import checked_url
+
+if TYPE_CHECKING:
+    from pystac_client import Client
+
+CATALOGUE_URL = "https://stac.terrascope.be"
+
+TIMEOUT = (10, 60)
+"""Seconds to connect, and seconds between two bytes of an answer."""
+
+T = TypeVar("T")
+
+
+def open_catalog(url: str | None = None, **options: Any) -> "Client":
+    """Open the catalogue.
+
+    No login is needed, and none is sent: what searches find is read inside of a `terrascope_env`.
+
+    Parameters
+    ----------
+    url : str, optional
+        The STAC API; else that of TERRASCOPE_STAC_URL, else Terrascope's own. ``http://`` is for a server
+        on this machine only.
+    **options
+        Go to `pystac_client.Client.open`, ``modifier=prefer_local`` for instance. Where they name neither
+        a ``timeout`` nor a ``stac_io``, an answer is waited for at most a minute, and asked for three more
+        times where the server is busy (429, 502, 503, 504).
+
+    Returns
+    -------
+    pystac_client.Client
+        Its own methods raise pystac-client's own errors.
+
+    Raises
+    ------
+    ImportError
+        If pystac-client is not installed.
+    SettingsError
+        If the URL is malformed, or ``http://`` to another machine.
+    CatalogueError
+        If the catalogue cannot be reached, or answers with something else.
+
+    Examples
+    --------
+    >>> catalog = open_catalog(modifier=prefer_local)
+    >>> search = catalog.search(collections=["esa-worldcover-map-10m-2021-v2"], bbox=(6.4, 0, 7.5, 1.8))
+    >>> [item.assets["Map"].href for item in search.items()]
+    """
+    url = catalogue_url(url)
+    try:
+        from pystac_client import Client
+        from pystac_client.stac_api_io import StacApiIO
+        from urllib3 import Retry
+    except ImportError as error:
+        raise ImportError(
+            f"the catalogue needs pystac-client ({error.name} is missing). "
+            "Next: pip install 'rio-terrascope[stac]'."
+        ) from None
+    options.setdefault("timeout", TIMEOUT)
+    if options.get("stac_io") is None:
+        # allowed_methods: the POST of a search changes nothing, so it can be sent again
+        # raise_on_status: the answer itself says more than "too many retries"
+        busy = Retry(
+            3,
+            status_forcelist=(429, 502, 503, 504),
+            backoff_factor=0.2,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        options["stac_io"] = StacApiIO(max_retries=busy)
+        # without an auth of our own requests looks for one in ~/.netrc
+        options["stac_io"].session.auth = lambda request: request
+        options["stac_io"].session.mount("https://", _Trusting(max_retries=busy))
+    with catalogue_errors(url):
+        # with the slash: pystac-client asks a second time for a root that seems to be another than its own
+        return Client.open(url if urlsplit(url).path else f"{url}/", **options)
+
+
+def catalogue_url(url: str | None = None) -> str:
+    """Return the catalogue's URL: the argument, else TERRASCOPE_STAC_URL, else Terrascope's own.
+
+    Raises
+    ------
+    SettingsError
+        If it is malformed, or ``http://`` to another machine.
+    """
+    return checked_url(url or os.environ.get("TERRASCOPE_STAC_URL") or CATALOGUE_URL, "the catalogue's URL")
+
+
+class _Trusting(HTTPAdapter):
+    """Trusts whom the login trusts; pystac-client leaves a session's ``verify`` aside."""
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        if bundle := certificates.for_requests():
+            kwargs["verify"] = bundle.path
+        return super().send(request, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def catalogue_errors(url: str) -> Iterator[None]:
+    """Turn what pystac-client raises inside the block into `CatalogueError`, which names the host."""
+    from pystac_client.exceptions import APIError
+
+    host = urlsplit(url).netloc
+    try:
+        yield
+    except CatalogueError:
+        raise
+    except APIError as error:
+        status = getattr(error, "status_code", None)
+        bundle = certificates.for_requests()
+        is_tls = isinstance(certificates.innermost(error), ssl.SSLError)
+        if status is None and (is_tls or (bundle and bundle.fault())):
+            what, advice = certificates.why_refused(error, bundle)
+            raise CatalogueError(
+                f"the catalogue at {host} cannot be reached: {what}. Next: {advice}."
+            ) from error
+        if status is None:
+            raise CatalogueError(
+                f"the catalogue at {host} cannot be reached ({_reason(error)}). "
+                "Next: check TERRASCOPE_STAC_URL and your network."
+            ) from error
+        if status in (400, 422):
+            raise CatalogueError(
+                f"the catalogue at {host} does not understand the search ({status}: {_description(error)}). "
+                "Next: check its parameters."
+            ) from error
+        step = "check TERRASCOPE_STAC_URL" if 400 <= status < 500 else "try again in a while"
+        raise CatalogueError(f"the catalogue at {host} answered {status}. Next: {step}.") from error
+    except Exception as error:  # what an answer of another kind sets off has no base class
+        raise CatalogueError(
+            f"{host} answered with something that is no STAC catalogue ({type(error).__name__}). "
+            "Next: check TERRASCOPE_STAC_URL; or a proxy answers in its place."
+        ) from error
+
+
+def prefer_local(target: T) -> T:
+    """Lead to the files on this machine where they are, so that no request is made for them.
+
+    Terrascope's items name the file behind each asset as it lies on Terrascope's own machines
+    (``alternate.local.href``). Where that is a file which can be read here, the asset's ``href`` becomes
+    its ``file://`` URL; everywhere else nothing changes.
+
+    Parameters
+    ----------
+    target : pystac.Item, Asset, ItemCollection, Collection, a dict, a list of such; or str
+        Changed in place, as pystac-client wants it of a ``modifier``. A dict is an item, an asset or a
+        FeatureCollection, as JSON has it. Of an href alone only a ``file://`` URL can be found here:
+        it becomes the file's path, and every other string is returned as it is.
+
+    Returns
+    -------
+    The same object; for a string, a string.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing of the kind.
+
+    Examples
+    --------
+    >>> catalog = open_catalog(modifier=prefer_local)
+    >>> item = prefer_local(item)
+    """
+    if isinstance(target, str):
+        return cast(T, local_path(target) or target)
+    for asset in _assets(target):
+        if isinstance(asset, MutableMapping):
+            if path := _local_copy(asset):
+                asset["href"] = f"file://{path}"
+        elif path := _local_copy(asset.extra_fields):
+            # as a URL: a bare path would be taken for one at the catalogue, whence the item came
+            asset.href = f"file://{path}"
+    return target
+
+
+def local_path(href: str) -> str | None:
+    """Return the path that a ``file://`` URL means, if there is a file on this machine that can be read."""
+    parts = urlsplit(href)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        return None
+    path = unquote(parts.path)
+    return path if os.path.isfile(path) and os.access(path, os.R_OK) else None
+
+
+def _local_copy(asset: Mapping[str, Any]) -> str | None:
+    try:
+        href = asset["alternate"]["local"]["href"]
+    except (KeyError, TypeError):
+        return None
+    return local_path(href) if isinstance(href, str) else None
+
+
+def _assets(target: Any) -> Iterator[Any]:
+    """Yield the assets of whatever has some."""
+    if isinstance(target, Mapping):
+        if "features" in target:
+            yield from _assets(target["features"])
+        elif "assets" in target:
+            yield from target["assets"].values()
+        elif "href" in target:
+            yield target
+        elif "collections" in target or "type" in target:
+            return  # something else of the catalogue, without assets
+        else:
+            raise TypeError("the dict is no STAC item, asset or item collection")
+    elif hasattr(target, "assets"):
+        yield from target.assets.values()
+    elif hasattr(target, "href") and hasattr(target, "extra_fields"):
+        yield target
+    elif isinstance(target, Iterable) and not isinstance(target, str | Iterator):
+        for one in target:
+            yield from _assets(one)
+    else:
+        raise TypeError(f"{type(target).__name__} has no assets: give a STAC item, asset or item collection")
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a few words what kept the catalogue from answering."""
+    message = " ".join(str(error).split())
+    for known, words in (
+        ("Name or service not known", "its name is unknown"),
+        ("Temporary failure in name resolution", "its name cannot be looked up"),
+        ("refused", "connection refused"),
+        ("timed out", "no answer in time"),
+        ("CERTIFICATE", "its certificate is not trusted"),
+    ):
+        if known in message:
+            return words
+    return message[:200]
+
+
+def _description(error: BaseException) -> str:
+    try:
+        return str(json.loads(str(error))["description"])[:200]
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"

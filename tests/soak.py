@@ -1,0 +1,330 @@
+"""Read for a long time while everything goes wrong at random: ``python tests/soak.py --minutes 60``.
+
+Threads and processes read a tile from a sandbox whose tokens live 5 s, in all the ways there are, and
+compare every pixel with the file, while one fault after the other happens at the token endpoint and at the
+data server. A read may raise; then it is done again, as a user would. Exits with 1 if a pixel was wrong,
+a read did not come right in the end, a token went elsewhere, or something was left behind.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+
+from conftest import REAL_TILES
+from helpers import some_windows
+from rio_terrascope import TerrascopeError, gdal, read_windows, sample, terrascope_env
+from rio_terrascope.env import TerrascopeEnv
+from rio_terrascope.sandbox import Sandbox
+
+THREADS = 16  # in this process
+THREADS_OF_A_CHILD = 2  # in each of the two others
+LIFETIME = 5.0  # of a token, in seconds
+TRIES = 40  # half a second apart, until a read counts as failed
+REST = 0.1  # seconds, at most, between two reads of a thread
+
+# A connection that hangs is given up after 2 s instead of 30, and little is kept in memory.
+OPTIONS = {"GDAL_HTTP_LOW_SPEED_TIME": 2, "GDAL_CACHEMAX": 64}
+
+
+# Reading
+
+
+class Reader:
+    """One thread's reads: an open dataset, the file to compare with, and what has come of it."""
+
+    def __init__(self, env: TerrascopeEnv, urls: list[str], open_url: str, file: str, seed: int) -> None:
+        self.env, self.urls, self.open_url, self.file = env, urls, open_url, file
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.remote = None
+
+    def run(self, ended: threading.Event) -> None:
+        with rasterio.open(self.file) as self.local:
+            while not ended.is_set():
+                try:
+                    self.once(ended)
+                except Exception:
+                    self.counts["failed"] += 1
+                    traceback.print_exc()
+                ended.wait(self.random.uniform(0, REST))
+        self.close()
+
+    def once(self, ended: threading.Event) -> None:
+        """One read of a random kind, again and again until it is right or hopeless."""
+        (how,) = self.random.choices(
+            [self.window, self.opened_anew, self.overview, self.windows, self.points, self.elsewhere],
+            weights=[50, 20, 5, 10, 10, 5],
+        )
+        for attempt in range(TRIES):
+            if self.random.random() < 0.3:
+                gdal.forget(self.random.choice(self.urls))
+            try:
+                seen, expected = how()
+            except (RasterioError, TerrascopeError) as error:
+                self.counts[f"raised {type(error).__name__}"] += 1
+                self.close()
+                for url in self.urls:  # GDAL remembers what failed
+                    gdal.forget(url)
+                if ended.wait(0.5):
+                    self.counts["unfinished"] += 1
+                    return
+            else:
+                self.counts["reads"] += 1
+                self.counts["repeated"] += attempt > 0
+                self.counts["wrong"] += not np.array_equal(seen, expected)
+                return
+        self.counts["failed"] += 1
+
+    def close(self) -> None:
+        if self.remote is not None:
+            self.remote.close()
+            self.remote = None
+
+    def some(self, count: int = 1):
+        return list(some_windows(count, seed=self.random.random()))
+
+    def window(self):
+        """A window of a dataset that stays open, over any number of tokens."""
+        if self.remote is None or self.random.random() < 0.005:
+            self.close()
+            self.remote = self.env.open(self.random.choice(self.urls))
+        (window,) = self.some()
+        return self.remote.read(1, window=window), self.local.read(1, window=window)
+
+    def opened_anew(self):
+        """A window of a dataset that is opened for it, without the recovery that env.open has."""
+        (window,) = self.some()
+        with rasterio.open(self.random.choice(self.urls)) as remote:
+            return remote.read(1, window=window), self.local.read(1, window=window)
+
+    def overview(self):
+        part = {"window": ((16384, 24576), (8192, 16384)), "out_shape": (256, 256)}
+        with self.env.open(self.random.choice(self.urls)) as remote:
+            return remote.read(1, **part), self.local.read(1, **part)
+
+    def windows(self):
+        windows = self.some(8)
+        url = self.random.choice(self.urls)
+        seen = list(read_windows([(url, window) for window in windows], max_workers=4))
+        return np.stack(seen), np.stack([self.local.read(window=window) for window in windows])
+
+    def points(self):
+        points = [self.local.xy(window.row_off, window.col_off) for window in self.some(20)]
+        seen = sample(self.random.choice(self.urls), points, max_workers=4)
+        return seen.data, np.stack(list(self.local.sample(points)))
+
+    def elsewhere(self):
+        """Somebody else's server, which gets no token."""
+        (window,) = self.some()
+        with rasterio.open(self.open_url) as remote:
+            return remote.read(1, window=window), self.local.read(1, window=window)
+
+
+def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -> Counter[str]:
+    readers = [Reader(env, urls, open_url, file, seed + number) for number in range(threads)]
+    running = [threading.Thread(target=reader.run, args=(ended,)) for reader in readers]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return sum((reader.counts for reader in readers), Counter())
+
+
+def child(pipe, *where) -> None:
+    """Read in a process of its own until the pipe says that it is over."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (pipe.recv(), ended.set()), daemon=True).start()
+    with terrascope_env(**OPTIONS) as env:
+        pipe.send(read_in_threads(env, THREADS_OF_A_CHILD, *where, ended))
+
+
+# Faults
+
+
+def faults(sandbox: Sandbox) -> dict[str, object]:
+    """What can go wrong, by name; some of it is called off again by `heal`."""
+
+    def login_page() -> None:
+        sandbox.login_page()
+        sandbox.expire_tokens()
+
+    return {
+        "401": lambda: sandbox.fail(401),
+        "403": lambda: sandbox.fail(403),
+        "404": lambda: sandbox.fail(404),
+        "429": lambda: sandbox.fail(429, times=3, headers={"Retry-After": "1"}),
+        "500": lambda: sandbox.fail(500, times=2),
+        "502": lambda: sandbox.fail(502, times=4),
+        "503": lambda: sandbox.fail(503, times=8),
+        "HTML with 200": lambda: sandbox.fail(200, body="<html>Sorry</html>", content_type="text/html"),
+        "reset": lambda: sandbox.reset(times=2),
+        "reset in the body": lambda: sandbox.reset(times=2, after=5000),
+        "short body": lambda: sandbox.truncate(times=2, after=3000),
+        "slow body": lambda: sandbox.drip(0.05, times=2),
+        "stalled connection": lambda: sandbox.hang(),
+        "wrong Content-Range": lambda: sandbox.wrong_content_range(),
+        "no Range support": lambda: sandbox.no_ranges(),
+        "slow network": lambda: sandbox.latency(0.2),
+        "login page": login_page,
+        "tokens revoked": sandbox.revoke_tokens,
+        "tokens expired": sandbox.expire_tokens,
+        "sessions ended": sandbox.end_sessions,
+        "endpoint 429": lambda: sandbox.fail(429, times=2, server="sso", headers={"Retry-After": "1"}),
+        "endpoint 500": lambda: sandbox.fail(500, server="sso"),
+        "endpoint 503": lambda: sandbox.fail(503, times=4, server="sso"),
+        "endpoint HTML": lambda: sandbox.token_answer("<html>Sorry</html>"),
+        "endpoint truncated": lambda: sandbox.token_answer('{"access_token": "ey'),
+        "endpoint reset": lambda: sandbox.reset(times=2, server="sso"),
+        "endpoint hangs": lambda: sandbox.hang(server="sso"),
+        "endpoint slow": lambda: sandbox.drip(0.5, server="sso"),
+    }
+
+
+class Trouble(threading.Thread):
+    """Lets one fault after the other happen, and counts them."""
+
+    def __init__(self, sandbox: Sandbox, ended: threading.Event, seed: int) -> None:
+        super().__init__(name="trouble")
+        self.sandbox, self.ended, self.random = sandbox, ended, random.Random(seed)
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        kinds = faults(self.sandbox)
+        waiting: list[str] = []
+        while not self.ended.wait(self.random.uniform(0.2, 1.0)):
+            if not waiting:  # each as often as any other
+                waiting = self.random.sample(list(kinds), len(kinds))
+            name = waiting.pop()
+            kinds[name]()
+            self.counts[name] += 1
+            self.ended.wait(self.random.uniform(0.2, 2.0))
+            self.heal()
+        self.heal()
+
+    def heal(self) -> None:
+        self.sandbox.heal()  # it calls off what is left of a fault
+        self.sandbox.no_ranges(False)
+        self.sandbox.login_page(False)
+        self.sandbox.latency(0)
+
+
+# What is seen from outside
+
+
+class Watch(threading.Thread):
+    """Counts what the sandbox receives, and writes a line a minute."""
+
+    def __init__(self, sandbox: Sandbox, ended: threading.Event) -> None:
+        super().__init__(name="watch")
+        self.sandbox, self.ended = sandbox, ended
+        self.counts: Counter[str] = Counter()
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        said = 0
+        while not self.ended.wait(5):
+            self.take()
+            minutes = int((time.monotonic() - self.began) // 60)
+            if minutes > said:
+                said = minutes
+                print(f"minute {minutes}: {usage(os.getpid())}", file=sys.stderr, flush=True)
+        self.take()
+
+    def take(self) -> None:
+        for request in self.sandbox.take():
+            what = request.grant if request.server == "sso" else f"token {request.authorization}"
+            self.counts[f"{request.server} {what}"] += 1
+
+
+def usage(pid: int) -> str:
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = int(status.split("VmRSS:")[1].split()[0]) // 1024
+    return f"{memory} MB, {len(os.listdir(f'/proc/{pid}/fd'))} open files"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    options = parser.parse_args()
+    tiles = sorted(REAL_TILES.glob("ESA_WorldCover_10m_2020_*_Map.tif"))[:1]
+    with contextlib.ExitStack() as stack:
+        runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="terrascope-soak-")))
+        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        sandbox = stack.enter_context(Sandbox(tiles=tiles, token_lifetime=LIFETIME))
+        os.environ.update(sandbox.environ)
+        failed = soak(sandbox, options.minutes * 60, options.seed, runtime)
+    sys.exit(failed)
+
+
+def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
+    """Read that long, print what came of it, and return whether anything is not as it should be."""
+    urls = [sandbox.url(f"?copy={number}") for number in range(8)]
+    where = (urls, sandbox.other_url(), str(sandbox.file()))
+    ended = threading.Event()
+    began = time.monotonic()
+    with terrascope_env(**OPTIONS) as env:
+        children = []
+        for number, method in enumerate(("fork", "spawn"), start=1):
+            context = multiprocessing.get_context(method)
+            mine, its = context.Pipe()
+            process = context.Process(target=child, args=(its, *where, seed + 1000 * number))
+            process.start()
+            its.close()
+            children.append((mine, process))
+        watch, trouble = Watch(sandbox, ended), Trouble(sandbox, ended, seed)
+        counts: list[Counter[str]] = []
+        reading = threading.Thread(
+            target=lambda: counts.append(read_in_threads(env, THREADS, *where, seed, ended))
+        )
+        for thread in (watch, reading, trouble):
+            thread.start()
+        processes = [("this process", os.getpid())]
+        processes += [(f"process {number}", p.pid) for number, (_, p) in enumerate(children, start=2)]
+        ended.wait(min(20, seconds / 4))  # until everybody is under way
+        at_start = {pid: usage(pid) for _, pid in processes}
+        ended.wait(max(0, began + seconds - time.monotonic()))
+        at_end = {pid: usage(pid) for _, pid in processes}
+        ended.set()
+        for mine, _ in children:
+            mine.send("over")
+        reading.join()
+        for mine, process in children:
+            counts.append(mine.recv() if mine.poll(120) else Counter(failed=1))
+            process.join()
+        trouble.join()
+        watch.join()
+    left_behind = [str(path.relative_to(runtime)) for path in runtime.rglob("*")]
+
+    read, received = sum(counts, Counter()), watch.counts
+    leaks = sum(count for what, count in received.items() if what == "other token present")
+    raised = {what.removeprefix("raised "): n for what, n in read.items() if what.startswith("raised ")}
+    print(f"minutes: {(time.monotonic() - began) / 60:.1f} (tokens of {LIFETIME:g} s, seed {seed})")
+    print(f"reads, each compared with the file: {read['reads']:,}; wrong: {read['wrong']}")
+    print(f"faults: {sum(trouble.counts.values())} of {len(trouble.counts)} kinds")
+    print(f"reads that raised and were right when repeated: {read['repeated']:,} {raised}")
+    print(f"reads that failed for good: {read['failed']}")
+    print(f"logins: {received['sso password']}, refreshes: {received['sso refresh_token']:,}")
+    print(f"requests: {dict(sorted((w, n) for w, n in received.items() if not w.startswith('sso')))}")
+    print(f"tokens that went elsewhere: {leaks}")
+    print(f"left behind: {left_behind or 'nothing'}")
+    for name, pid in processes:
+        print(f"{name}: {at_start[pid]} at the start; {at_end[pid]} at the end")
+    return bool(read["wrong"] or read["failed"] or leaks or left_behind or not read["reads"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What others have built on rasterio works inside the block unchanged, past the tokens it began with."""
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.mask import mask
+from rasterio.merge import merge
+from rasterio.vrt import WarpedVRT
+
+from helpers import tokens_sent
+from rio_terrascope import read_windows, terrascope_env
+from rio_terrascope.reading import bounds_window
+
+BOX = (6.45, 0.0, 6.80, 0.42)  # the island of São Tomé
+COLUMNS = (6000, 8000)
+ROWS = [(row, row + 500) for row in (31000, 32300, 33600)]  # other blocks for each token
+
+
+@pytest.fixture
+def outlive(sandbox):
+    """Inside a terrascope_env: a function that ends the life of the token, as 300 s of work would.
+
+    It is the server that takes no earlier token any more; the client goes on with the next one.
+    """
+    served = []
+    with terrascope_env() as env:
+
+        def lapse():
+            served.append(len(sandbox.requests("data")))
+            sandbox.expire_tokens()
+            env.refresh()
+
+        yield lapse
+    requests = sandbox.requests("data")
+    served.append(len(requests))
+    assert len(served) > 3, "it did not outlive much"
+    assert served == sorted(set(served)), "nothing was asked of the server between two tokens"
+    assert tokens_sent(requests) == {"valid"}
+
+
+def test_rioxarray_computed_after_the_token_has_died(sandbox, outlive, local):
+    rioxarray = pytest.importorskip("rioxarray")
+    lazy = rioxarray.open_rasterio(sandbox.url(), chunks={"x": 1024, "y": 1024})
+    for rows in ROWS:
+        outlive()
+        seen = lazy[0, slice(*rows), slice(*COLUMNS)].compute()
+        np.testing.assert_array_equal(seen, local.read(1, window=(rows, COLUMNS)))
+    assert len(np.unique(seen)) > 1
+    lazy.close()
+
+
+def test_rioxarray_without_dask(sandbox, outlive, local):
+    rioxarray = pytest.importorskip("rioxarray")
+    lazy = rioxarray.open_rasterio(sandbox.url(), masked=True)
+    for rows in ROWS:
+        outlive()
+        seen = lazy[0, slice(*rows), slice(*COLUMNS)]
+        np.testing.assert_array_equal(seen.fillna(0), local.read(1, window=(rows, COLUMNS)))
+    assert (lazy.rio.crs, lazy.rio.transform()) == (local.crs, local.transform)
+    lazy.close()
+
+
+def test_xarray_with_the_threads_of_dask(sandbox, outlive, local):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("rioxarray")
+    dataset = xarray.open_dataset(
+        sandbox.url(), engine="rasterio", chunks={"x": 1024, "y": 1024}, mask_and_scale=False
+    )
+    for rows in ROWS:
+        outlive()
+        band = dataset.band_data[0, slice(*rows), slice(*COLUMNS)]
+        trees = (band == 10).sum().compute(scheduler="threads", num_workers=8)
+        assert int(trees) == np.count_nonzero(local.read(1, window=(rows, COLUMNS)) == 10) > 0
+    dataset.close()
+
+
+def test_rio_tiler(sandbox, outlive, tiles):
+    reader = pytest.importorskip("rio_tiler.io").Reader
+    zoom = 10
+    with reader(sandbox.url()) as remote, reader(str(tiles[0])) as local:
+        outlive()
+        np.testing.assert_array_equal(remote.part(BOX).array, local.part(BOX).array)
+        outlive()
+        tile = remote.tms.tile(6.6, 0.2, zoom)
+        seen = remote.tile(tile.x, tile.y, zoom)
+        np.testing.assert_array_equal(seen.array, local.tile(tile.x, tile.y, zoom).array)
+        assert seen.array.any()
+        outlive()
+        assert remote.point(7.4, 1.6).array == local.point(7.4, 1.6).array
+
+
+def test_merge(sandbox, outlive, tiles):
+    for token in range(3):
+        outlive()
+        urls = [f"{url}?{token}" for url in sandbox.urls]
+        seen, transform = merge(urls, bounds=BOX)
+        expected, same = merge(tiles, bounds=BOX)
+        np.testing.assert_array_equal(seen, expected)
+        assert transform == same
+    assert seen.any()
+
+
+def test_mask(sandbox, outlive, local):
+    with rasterio.open(sandbox.url()) as src:
+        for south in (0.05, 0.15, 0.25):
+            outlive()
+            triangle = [[(6.5, south), (6.7, south), (6.6, south + 0.1), (6.5, south)]]
+            shapes = [{"type": "Polygon", "coordinates": triangle}]
+            seen, _transform = mask(src, shapes, crop=True)
+            np.testing.assert_array_equal(seen, mask(local, shapes, crop=True)[0])
+            assert seen.any()
+
+
+def test_warped_vrt(sandbox, outlive, local):
+    utm = {"crs": "EPSG:32632"}
+    with (
+        rasterio.open(sandbox.url()) as src,
+        WarpedVRT(src, **utm) as remote,
+        WarpedVRT(local, **utm) as expected,
+    ):
+        for south in (10_000, 22_000, 34_000):  # metres
+            outlive()
+            window = rasterio.windows.from_bounds(220_000, south, 230_000, south + 5_000, expected.transform)
+            seen = remote.read(1, window=window)
+            np.testing.assert_array_equal(seen, expected.read(1, window=window))
+            assert seen.any()
+
+
+def test_areas_of_a_geodataframe_through_read_windows(sandbox, outlive, local):
+    geopandas = pytest.importorskip("geopandas")
+    from shapely.geometry import Point
+
+    zones = geopandas.GeoDataFrame(
+        {"name": ["north", "middle", "south"]},
+        geometry=[Point(6.6, latitude).buffer(0.05) for latitude in (0.35, 0.25, 0.15)],
+        crs="EPSG:4326",
+    )
+    for count in range(1, 4):
+        outlive()
+        some = zones.head(count)
+        windows = [bounds_window(local, shape.bounds) for shape in some.geometry]
+        for shape, window, pixels in zip(
+            some.geometry, windows, read_windows((sandbox.url(), w) for w in windows), strict=True
+        ):
+            inside = rasterio.features.geometry_mask(
+                [shape], pixels.shape[-2:], local.window_transform(window), invert=True
+            )
+            expected = local.read(1, window=window)
+            assert np.count_nonzero(pixels[..., inside] == 10) == np.count_nonzero(expected[inside] == 10) > 0
