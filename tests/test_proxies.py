@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
-from rio_terrascope import terrascope_env
+from rio_terrascope import stac, terrascope_env
 from rio_terrascope.settings import stays_here
 
 
@@ -18,6 +18,11 @@ def nowhere(monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_the_catalogue_too(sandbox):
+    assert stac.open_catalog().id
 
 
 @pytest.mark.usefixtures("nowhere")

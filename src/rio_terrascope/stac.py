@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from rio_terrascope import certificates
 from rio_terrascope.errors import CatalogueError
-from rio_terrascope.settings import checked_url
+from rio_terrascope.settings import checked_url, stays_here
 
 if TYPE_CHECKING:
     from pystac_client import Client
@@ -90,6 +90,7 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         # without an auth of our own requests looks for one in ~/.netrc
         options["stac_io"].session.auth = lambda request: request
         options["stac_io"].session.mount("https://", _Trusting(max_retries=busy))
+        options["stac_io"].session.trust_env = not stays_here(url)
     with catalogue_errors(url):
         # with the slash: pystac-client asks a second time for a root that seems to be another than its own
         return Client.open(url if urlsplit(url).path else f"{url}/", **options)
