@@ -18,6 +18,24 @@ RIO = TSREAD.with_name("rio")
 LAND = (5600, 16000, 12000, 19000)  # columns and rows of the tile N00E006 with most of its data
 
 
+class Clock:
+    """A wall clock and a monotonic one that stand still until told otherwise."""
+
+    def __init__(self, wall=1_000_000.0):
+        self.wall = wall
+        self.monotonic = 5_000.0
+
+    def read(self):
+        return self.wall
+
+    def read_monotonic(self):
+        return self.monotonic
+
+    def advance(self, seconds):
+        self.wall += seconds
+        self.monotonic += seconds
+
+
 def some_windows(count, size=256, seed=0):
     """Windows over the part of the tile that has data."""
     rng = random.Random(seed)
@@ -66,6 +84,12 @@ def grants(requests, kind):
 def refreshed(times):
     """Return a condition: the token has been refreshed that often."""
     return lambda requests: grants(requests, "refresh_token") >= times
+
+
+def most_at_once(requests, seconds):
+    """Return the largest number of requests that came within so many seconds."""
+    times = [request.time for request in requests]
+    return max(sum(start <= time < start + seconds for time in times) for start in times)
 
 
 def tokens_sent(requests):

@@ -8,7 +8,7 @@ from rasterio.merge import merge
 from rasterio.vrt import WarpedVRT
 
 from helpers import tokens_sent
-from rio_terrascope import read_windows, terrascope_env
+from rio_terrascope import read_windows, stac, terrascope_env
 from rio_terrascope.reading import bounds_window
 
 BOX = (6.45, 0.0, 6.80, 0.42)  # the island of São Tomé
@@ -147,3 +147,63 @@ def test_areas_of_a_geodataframe_through_read_windows(sandbox, outlive, local):
             )
             expected = local.read(1, window=window)
             assert np.count_nonzero(pixels[..., inside] == 10) == np.count_nonzero(expected[inside] == 10) > 0
+
+
+def found(collection, **search):
+    return list(stac.open_catalog().search(collections=[collection], **search).items())
+
+
+def test_odc_stac_on_items_of_the_catalogue(sandbox, outlive, local):
+    odc_stac = pytest.importorskip("odc.stac")
+    items = found("esa-worldcover-map-10m-2020-v1", bbox=BOX)
+    lazy = odc_stac.load(items, bands=["Map"], bbox=BOX, chunks={"longitude": 1024, "latitude": 1024})
+    window = bounds_window(local, BOX)
+    expected = local.read(1, window=window)
+    assert lazy.Map.shape == (1, *expected.shape)
+    for top in (0, 1500, 3000):
+        outlive()
+        rows = slice(top, top + 500)
+        np.testing.assert_array_equal(lazy.Map[0, rows].compute(), expected[rows])
+
+
+def test_odc_stac_puts_a_stack_together(sandbox, outlive):
+    """Two neighbouring tiles in UTM on six days, without a word on CRS or resolution."""
+    odc_stac = pytest.importorskip("odc.stac")
+    items = found("terrascope-s2-ndvi-v2")
+    lazy = odc_stac.load(items, bands=["NDVI"], groupby="solar_day", chunks={"x": 1024, "y": 1024})
+    days = {item.datetime.date() for item in items}
+    assert lazy.NDVI.shape[0] == len(days) < len(items)
+    for number in (0, 2, 4):
+        outlive()
+        day = lazy.NDVI[number].compute()
+        for item in items:
+            if item.datetime.date() != lazy.time[number].values.astype("datetime64[D]").item():
+                continue
+            with rasterio.open(sandbox.file(item.assets["NDVI"].href)) as scene:
+                (x, y), pixels = scene.xy(500, 500), scene.read(1, window=((500, 700), (500, 800)))
+            left, top = int(abs(day.x - x).argmin()), int(abs(day.y - y).argmin())
+            np.testing.assert_array_equal(day[top : top + 200, left : left + 300], pixels)
+            assert len(np.unique(pixels)) > 10
+
+
+def test_stackstac(sandbox, outlive):
+    stackstac = pytest.importorskip("stackstac")
+    items = found("terrascope-s2-ndvi-v2", datetime="2021-06")
+    stack = stackstac.stack(
+        items,
+        assets=["NDVI"],
+        epsg=32631,
+        resolution=10,
+        dtype="uint8",
+        fill_value=np.uint8(255),
+        rescale=False,
+    )
+    for number in range(3):
+        outlive()
+        item = items[number % len(items)]
+        rows = slice(500 * number, 500 * number + 300)
+        with rasterio.open(sandbox.file(item.assets["NDVI"].href)) as scene:
+            x, y = scene.xy(rows.start, 600, offset="ul")
+            pixels = scene.read(1, window=((rows.start, rows.stop), (600, 900)))
+        seen = stack.sel(id=item.id)[0].sel(x=slice(x, x + 2990), y=slice(y, y - 2990))
+        np.testing.assert_array_equal(seen.compute(), pixels)

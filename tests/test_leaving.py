@@ -182,6 +182,7 @@ def test_login_ends_with_the_process(sandbox, clean_surroundings, tmp_path):
     assert list(clean_surroundings.iterdir()) == []
 
 
+@pytest.mark.fault("kill -9", sees="a private folder that the next start sweeps", requests="0")
 def test_what_a_killed_process_left_is_swept(sandbox, clean_surroundings):
     import signal
     import subprocess

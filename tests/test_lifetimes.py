@@ -11,6 +11,7 @@ from helpers import grants, read_until, refreshed, some_windows, tokens_sent
 from rio_terrascope import gdal, terrascope_env
 
 
+@pytest.mark.fault("tokens of 2 seconds", sees="right pixels", requests="1 a second")
 def test_one_dataset_over_four_token_lifetimes(fleeting):
     url = fleeting.url()
     with terrascope_env(), rasterio.open(url) as src:

@@ -48,6 +48,7 @@ def end(started):
         assert process.exitcode == 0
 
 
+@pytest.mark.fault("fork", sees="right pixels in all", requests="1 login each")
 def test_forked_children_read_over_several_lifetimes(fleeting, clean_surroundings):
     url = fleeting.url()
     with terrascope_env(), rasterio.open(url) as src:
@@ -63,6 +64,7 @@ def test_forked_children_read_over_several_lifetimes(fleeting, clean_surrounding
     assert list(clean_surroundings.iterdir()) == []
 
 
+@pytest.mark.fault("spawn", sees="right pixels in all", requests="1 login each")
 def test_spawned_children_read_over_several_lifetimes(fleeting, clean_surroundings):
     started = children("spawn", enter_and_read, fleeting, 2)
     fleeting.wait_for(refreshed(8), timeout=30)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from helpers import Clock
 from rio_terrascope import (
     CredentialsNotFoundError,
     InvalidCredentialsError,
@@ -16,18 +17,6 @@ from rio_terrascope import (
     TokenSource,
 )
 from rio_terrascope.oidc import RefreshRefusedError
-
-
-class Clock:
-    """A wall clock and a monotonic one that stand still until told otherwise."""
-
-    def __init__(self):
-        self.wall = 1_000_000.0
-        self.monotonic = 5_000.0
-
-    def advance(self, seconds):
-        self.wall += seconds
-        self.monotonic += seconds
 
 
 class Endpoint:
@@ -91,8 +80,8 @@ def make(clock, endpoint, **more):
     return TokenSource(
         settings=Settings(),
         endpoint=endpoint,
-        clock=lambda: clock.wall,
-        monotonic=lambda: clock.monotonic,
+        clock=clock.read,
+        monotonic=clock.read_monotonic,
         **more,
     )
 

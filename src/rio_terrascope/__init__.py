@@ -69,7 +69,8 @@ _ROOMS = {
     "settings": ("Settings",),
     "tokens": ("TokenSource",),
 }
-_MODULES = ("stac", "worldcover")
+# beside those in __all__ some that need an extra to be imported
+_MODULES = ("distributed", "sandbox", "stac", "worldcover")
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 

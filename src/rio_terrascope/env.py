@@ -95,6 +95,10 @@ class TerrascopeEnv(rasterio.Env):
         On entering: another account is reading from one of the origins in this process.
     """
 
+    # True where it is not one block's login but the process's, as on a Dask worker: code that names
+    # no account joins it, instead of looking for credentials which are not there, or another's.
+    _standing = False
+
     def __init__(
         self,
         username: str | None = None,
@@ -122,7 +126,8 @@ class TerrascopeEnv(rasterio.Env):
         super().__init__(**gdal_options)
         self._username, self._password, self._tokens = username, password, tokens
         self._env_arguments = gdal_options
-        self.settings = settings or (tokens.settings if tokens else Settings.from_environ())
+        source = tokens or self._standing_tokens()
+        self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
         self._stays: list[Stay] = []  # one for each time it was entered and not left yet
         self._here = threading.local()  # the plain Envs entered in each thread
@@ -132,8 +137,12 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
-        tokens = self._tokens or TokenSource(self._username, self._password, settings=self.settings)
-        stay = logins.enter(self.settings, self.scope, self._given, tokens)
+        tokens = (
+            self._tokens
+            or self._standing_tokens(self.settings)
+            or TokenSource(self._username, self._password, settings=self.settings)
+        )
+        stay = logins.enter(self.settings, self.scope, self._given, tokens, standing=self._standing)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
@@ -163,6 +172,10 @@ class TerrascopeEnv(rasterio.Env):
                     plain.__exit__(exc_type, exc_val, exc_tb)
         finally:
             logins.leave(stay)
+
+    def _standing_tokens(self, settings: Settings | None = None) -> TokenSource | None:
+        """Find the process's own login, for who names no account."""
+        return None if self._username or self._password else logins.standing(settings)
 
     @property
     def tokens(self) -> TokenSource:
@@ -213,7 +226,8 @@ class TerrascopeEnv(rasterio.Env):
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
 
         Where a URL of the origins answers 401, or with a login page, the token is renewed, GDAL's
-        memory of the failure cleared, and the URL opened once more.
+        memory of the failure cleared, and the URL opened once more. So it is where the connection
+        breaks in the middle of the header: GDAL would open what came, without its georeferencing.
 
         Parameters
         ----------
@@ -256,14 +270,14 @@ class TerrascopeEnv(rasterio.Env):
         option = self._header_option(token) if self.scope == "env" else {}
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return rasterio.open(url, *args, **kwargs)
+                return _open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
+            gdal.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
             if refusal is None:
                 if advice := certificates.advice_for_gdal(str(error)):
                     error.add_note(f"Next: {advice}.")
                 raise
-        gdal.forget(url)  # or the next open would fail from memory
         return refusal
 
     def _plain_envs(self) -> list[rasterio.Env]:
@@ -401,6 +415,28 @@ def logout() -> None:
 _until_logout: list[TerrascopeEnv] = []
 
 
+# GDAL's words for bytes that it cannot read
+_NO_RASTER = "not recognized as being in a supported file format"
+
+
+def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
+    """Open a URL, and once more where the connection broke in the middle of the file's header."""
+    for attempt in (1, 2):
+        try:
+            dataset = rasterio.open(url, *args, **kwargs)
+        except RasterioIOError as error:
+            # of a server that does not answer, nothing more is asked
+            came = _NO_RASTER in str(error) or "Failed to read directory" in str(error)
+            if attempt == 2 or not came or not gdal.is_cut_short(url):
+                raise
+        else:
+            if not gdal.is_cut_short(url):
+                return dataset
+            dataset.close()
+        gdal.forget(url)
+    raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
+
+
 @dataclass(frozen=True)
 class _Refusal:
     """How the server refused a URL."""
@@ -418,7 +454,7 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
         return _Refusal("it answered 401 (Unauthorized)", True, token)
     if status and status[1] == "403":
         return _Refusal("it answered 403 (Forbidden)", False, token)
-    if "not recognized as being in a supported file format" in str(error) and _is_login_page(url, token):
+    if _NO_RASTER in str(error) and _is_login_page(url, token):
         return _Refusal("it answered with a login page", True, token)
     return None
 

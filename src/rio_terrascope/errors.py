@@ -18,7 +18,17 @@ class InvalidCredentialsError(TerrascopeError):
 
 
 class TokenEndpointError(TerrascopeError):
-    """The token endpoint could not be reached, or gave an answer that is not a token."""
+    """The token endpoint could not be reached, or gave an answer that is not a token.
+
+    Attributes
+    ----------
+    retry_after : float or None
+        Seconds that the endpoint asked to be left alone for, if it did.
+    """
+
+    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after = retry_after
 
 
 class AccessDeniedError(TerrascopeError):

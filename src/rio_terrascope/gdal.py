@@ -58,6 +58,7 @@ PROCESS_OPTIONS = {
 # Empty, it keeps requests from a proxy that HTTP_PROXY names. Honoured per path.
 PROXY = "GDAL_HTTP_PROXY"
 
+_CHUNK = 16384  # bytes that GDAL fetches at least
 _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 
 
@@ -65,7 +66,7 @@ _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 def _libgdal() -> ctypes.CDLL:
     """Return the libgdal that rasterio has loaded; its symbols are found through rasterio's own module."""
     lib = ctypes.CDLL(rasterio._env.__file__)
-    text = ctypes.c_char_p
+    text, file = ctypes.c_char_p, ctypes.c_void_p
     for name, result, *arguments in (
         ("VSISetPathSpecificOption", None, text, text, text),
         ("VSIGetPathSpecificOption", text, text, text, text),
@@ -74,6 +75,11 @@ def _libgdal() -> ctypes.CDLL:
         ("CPLSetConfigOption", None, text, text),
         ("CPLGetConfigOption", text, text, text),
         ("CPLGetGlobalConfigOption", text, text, text),
+        ("VSIFOpenL", file, text, text),
+        ("VSIFReadL", ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, file),
+        ("VSIFSeekL", ctypes.c_int, file, ctypes.c_uint64, ctypes.c_int),
+        ("VSIFTellL", ctypes.c_uint64, file),
+        ("VSIFCloseL", ctypes.c_int, file),
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
@@ -125,6 +131,29 @@ def forget(path: str) -> None:
 def forget_all() -> None:
     """Drop everything that GDAL has cached of HTTP, its open connections included."""
     _libgdal().VSICurlClearCache()
+
+
+def is_cut_short(path: str) -> bool:
+    """Tell whether GDAL has only a part of a file's first bytes, from a connection that broke in the middle.
+
+    GDAL takes such a part for the whole: what it opens from it may lack its georeferencing, its
+    nodata or its colours. No request is made for a file that has been opened.
+    """
+    if why_not_scoped() is not None:
+        return False
+    lib = _libgdal()
+    file = lib.VSIFOpenL(vsi_path(path).encode(), b"rb")
+    if file is None:
+        return False
+    ingested = get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") or ""
+    try:
+        lib.VSIFSeekL(file, 0, os.SEEK_END)
+        wanted = min(lib.VSIFTellL(file), int(ingested) if ingested.isdecimal() else _CHUNK)
+        lib.VSIFSeekL(file, 0, os.SEEK_SET)
+        got = lib.VSIFReadL(ctypes.create_string_buffer(wanted), 1, wanted, file)
+    finally:
+        lib.VSIFCloseL(file)
+    return bool(0 < got < wanted)
 
 
 def vsi_path(url: str) -> str:

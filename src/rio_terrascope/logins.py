@@ -82,6 +82,7 @@ class Stay:
     login: Login
     settings: Settings
     scope: Scope
+    standing: bool = False  # for all code in the process, so that who names no account joins it
     path_options: dict[str, str] = field(default_factory=dict)
     process_options: dict[str, str] = field(default_factory=dict)
     entered: bool = False  # False while it logs in
@@ -133,6 +134,8 @@ class Logins:
         scope: Scope,
         given: Mapping[str, str],
         tokens: TokenSource,
+        *,
+        standing: bool = False,
     ) -> Stay:
         """Log in, or join the login of the same account, and let GDAL use it.
 
@@ -144,6 +147,8 @@ class Logins:
             The GDAL options that the user gave.
         tokens : TokenSource
             Who logs in. Left alone where the same account is logged in already.
+        standing : bool
+            Let it be found by `standing`.
 
         Returns
         -------
@@ -155,7 +160,7 @@ class Logins:
         TerrascopeError
             As entering a `TerrascopeEnv` does.
         """
-        stay = self._reserve(tokens, settings, scope)
+        stay = self._reserve(tokens, settings, scope, standing)
         try:
             if tokens.credentials is None or stay.login.tokens.knows(tokens.credentials):
                 stay.login.tokens.get()
@@ -191,12 +196,21 @@ class Logins:
             # not for long: a request of it that hangs ends by its own time-out, and reaches nobody
             thread.join(timeout=2 * TICK)
 
-    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope) -> Stay:
+    def standing(self, settings: Settings | None = None) -> TokenSource | None:
+        """Find the login that code joins which names no account: for one of these origins, or any."""
+        with self.lock:
+            for stay in self._stays:
+                origins = settings.origins if settings else stay.settings.origins
+                if stay.standing and set(stay.settings.origins) & set(origins):
+                    return stay.login.tokens
+        return None
+
+    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope, standing: bool) -> Stay:
         """Find or make the login, so that from here on nobody else makes a second one."""
         with self.lock:
             if scope == "origins" and rasterio.env.hasenv():
                 refuse_s3_redirect(rasterio.env.getenv())
-            stay = Stay(Login(tokens), settings, scope)
+            stay = Stay(Login(tokens), settings, scope, standing)
             for other in self._stays:
                 if other.login.tokens.account == tokens.account:
                     stay.login = other.login

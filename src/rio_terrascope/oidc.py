@@ -9,6 +9,7 @@ import logging
 import math
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -148,7 +149,8 @@ class TokenEndpoint:
         raise TokenEndpointError(
             f"no login at {self.settings.token_host}: {answer.summary}, {attempts} times. "
             "Next: try again in a while; if it stays, check your network, HTTPS_PROXY and "
-            "TERRASCOPE_TOKEN_URL."
+            "TERRASCOPE_TOKEN_URL.",
+            retry_after=answer.retry_after,
         )
 
     def _post(self, form: "_Form") -> "_Answer":
@@ -180,6 +182,8 @@ class TokenEndpoint:
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
+            if isinstance(certificates.innermost(error), ssl.SSLEOFError):  # cut off in the middle
+                return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=True)
             what, advice = certificates.why_refused(error, bundle)
             return _Answer(what, advice=advice)
         except requests.exceptions.Timeout:
@@ -218,6 +222,11 @@ class TokenEndpoint:
             reason = f"the client id {self.settings.client_id!r} was refused ({said or code})"
             self._fail(TokenEndpointError, reason, "unset TERRASCOPE_CLIENT_ID, or check it")
         reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
+        if answer.retry_after is not None:
+            raise TokenEndpointError(
+                f"no login at {self.settings.token_host}: {reason}. Next: try again then.",
+                retry_after=answer.retry_after,
+            )
         advice = answer.advice or "check TERRASCOPE_TOKEN_URL and your network's proxy"
         self._fail(TokenEndpointError, reason, advice)
 
@@ -255,9 +264,11 @@ class _Answer:
         status = response.status_code
         summary = f"it answered {status}"
         if status == 429 or status >= 500:
-            asked = _seconds(response.headers.get("Retry-After"), now)
+            # a date is counted from the server's own clock where it tells it: ours may be wrong by hours
+            server_now = _timestamp(response.headers.get("Date"), now)
+            asked = _seconds(response.headers.get("Retry-After"), server_now)
             if asked is not None and asked > RETRY_AFTER_LIMIT:
-                return cls(f"{summary} and asks to come back in {asked:.0f} s", status)
+                return cls(f"{summary} and asks to come back in {asked:.0f} s", status, retry_after=asked)
             return cls(summary, status, may_pass=True, retry_after=asked)
         if response.is_redirect:
             return cls(f"{summary}, a redirect, which is not followed with a password", status)
@@ -329,6 +340,14 @@ def _seconds(retry_after: str | None, now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
     except (ValueError, OverflowError):
         return None
+
+
+def _timestamp(date: str | None, default: float) -> float:
+    """Read a Date header (RFC 9110, section 6.6.1)."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return default
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

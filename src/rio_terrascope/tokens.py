@@ -5,6 +5,7 @@ refresh is wanted but nobody waits for it, another from which everybody must; on
 time, whoever asks; trouble during the early phase is logged and never reaches a caller.
 """
 
+import copy
 import dataclasses
 import logging
 import os
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rio_terrascope.credentials import Credentials, find_credentials
-from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError
+from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
 from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.saved import SavedEndpoint, SavedLogin
 from rio_terrascope.settings import Settings
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 EARLY_SECONDS = 60.0  # a refresh is wanted when less than this remains, or than half the token's life
 BACKOFF_LIMIT = 30.0  # seconds between two attempts while the endpoint is in trouble
+ASKED_LIMIT = 600.0  # seconds that the endpoint is left alone for where it asks for longer
 # How often the background thread looks at the clock. A longer sleep would be counted on a clock
 # that stands still while a laptop sleeps, and the token would be found dead by a reader instead.
 TICK = 1.0
@@ -204,7 +206,9 @@ class TokenSource:
         except TerrascopeError as error:
             left = self.seconds_left
             state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
-            log.warning("the token was not refreshed, %s: %s", state, error)
+            # who stops in the middle of it wants no token any more
+            level = logging.DEBUG if self._stopped.is_set() else logging.WARNING
+            log.log(level, "the token was not refreshed, %s: %s", state, error)
 
     def adopt(self, credentials: Credentials) -> Token:
         """Log in with these credentials now and, if they are right, go on with them.
@@ -342,7 +346,10 @@ class TokenSource:
         # short-lived tokens leave less time to try again in
         first = min(1.0, self._life / 10) if self._life > 0 else 1.0
         pause = min(BACKOFF_LIMIT, first * 2.0 ** min(self._failures_in_a_row - 1, 30))
-        self._retry_at = self._monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311
+        if isinstance(error, TokenEndpointError) and error.retry_after is not None:
+            pause = max(pause, min(error.retry_after, ASKED_LIMIT))
+        self._retry_at = self._monotonic() + pause
 
     def _tell(self, token: Token) -> None:
         self._untold = False
@@ -389,7 +396,7 @@ def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: threading.E
 
 def _again(error: TerrascopeError) -> TerrascopeError:
     """Copy a remembered error, so that tracebacks of different callers do not pile up on one."""
-    return type(error)(*error.args)
+    return copy.copy(error)
 
 
 _sources: "weakref.WeakSet[TokenSource]" = weakref.WeakSet()

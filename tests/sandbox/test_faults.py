@@ -147,6 +147,14 @@ def test_wrong_content_range(sandbox: Sandbox, get: Get) -> None:
     assert get(headers={"Range": "bytes=0-99"}).headers["Content-Range"] == "bytes 0-99/102400"
 
 
+def test_wrong_range(sandbox: Sandbox, get: Get) -> None:
+    sandbox.wrong_content_range(shifted=True)
+    answer = get(headers={"Range": "bytes=100-199"})
+    assert (answer.status_code, answer.headers["Content-Range"]) == (206, "bytes 101-200/102400")
+    assert answer.content == CONTENT[101:200] + b"\0"
+    assert get(headers={"Range": "bytes=100-199"}).content == CONTENT[100:200]
+
+
 def test_latency_does_not_add_up(sandbox: Sandbox, get: Get) -> None:
     sandbox.latency(0.2)
     start = time.monotonic()

@@ -44,6 +44,8 @@ class Fault:
         Body bytes that still go out before a "reset" or "truncate".
     seconds : float
         Pause after each chunk of a "drip".
+    shifted : bool
+        Whether the body under a "wrong_content_range" is that range's, not the one that was asked for.
     healed : asyncio.Event
         Set when the fault is over: what hangs by it is let go.
     """
@@ -59,6 +61,7 @@ class Fault:
     content_type: str | None = None
     after: int | None = None
     seconds: float = 0.0
+    shifted: bool = False
     healed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hits(
@@ -95,7 +98,7 @@ class Fault:
             elif self.kind == "drip":
                 await answer(scope, receive, _dripping(send, self.seconds))
             else:
-                await answer(scope, receive, _shifted(send))
+                await answer(scope, receive, _shifted(send, self.shifted))
 
         return faulty
 
@@ -223,17 +226,26 @@ def _dripping(send: Send, seconds: float) -> Send:
     return dripping
 
 
-def _shifted(send: Send) -> Send:
-    """Pass on a Content-Range that is one byte off."""
+def _shifted(send: Send, with_body: bool) -> Send:
+    """Pass on a Content-Range that is one byte off; the body too, if told."""
+    is_range = False
+    is_first = True
 
     async def shifted(message: Message) -> None:
+        nonlocal is_range, is_first
         if message["type"] == "http.response.start" and message["status"] == 206:
+            is_range = True
             message = {**message, "headers": list(message["headers"])}
             headers = MutableHeaders(raw=message["headers"])
             if content_range := headers.get("content-range"):
                 span, _, size = content_range.removeprefix("bytes ").partition("/")
                 first, last = (int(number) + 1 for number in span.split("-"))
                 headers["content-range"] = f"bytes {first}-{last}/{size}"
+        elif message["type"] == "http.response.body" and is_range and with_body:
+            body = message.get("body", b"")[1 if is_first else 0 :]
+            is_first = False
+            # some byte for the one beyond the range that was asked for
+            message = {**message, "body": body if message.get("more_body") else body + b"\0"}
         await send(message)
 
     return shifted

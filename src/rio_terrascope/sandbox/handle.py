@@ -472,10 +472,23 @@ class Sandbox:
         self._fault("drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method)
 
     def wrong_content_range(
-        self, times: int | None = 1, *, server: ServerName = "data", match: str | None = None
+        self,
+        times: int | None = 1,
+        *,
+        shifted: bool = False,
+        server: ServerName = "data",
+        match: str | None = None,
     ) -> None:
-        """Answer the next range requests with a Content-Range that is one byte off."""
-        self._fault("wrong_content_range", times, server=server, match=match)
+        """Answer the next range requests with a Content-Range that is one byte off.
+
+        Parameters
+        ----------
+        times, server, match
+            As for `fail`.
+        shifted : bool
+            Whether the bytes are off too, as where a cache on the way mixes up ranges. The last is a zero.
+        """
+        self._fault("wrong_content_range", times, shifted=shifted, server=server, match=match)
 
     def no_ranges(self, on: bool = True) -> None:
         """Let the data server ignore Range: 200 and the whole file."""

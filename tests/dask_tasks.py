@@ -1,0 +1,82 @@
+"""What Dask workers run in tests, in a module that they can import."""
+
+import os
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window
+
+from rio_terrascope import TerrascopeError, gdal, read_windows, sample, terrascope_env
+
+
+def read(url, file, column, row, size=64):
+    """Compare one window, read plainly, with the file's; say who read it."""
+    window = Window(column, row, size, size)
+    with rasterio.open(url) as src, rasterio.open(file) as local:
+        np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
+    return os.getpid()
+
+
+def read_much(url, file):
+    """Compare what the package's own functions read, inside a terrascope_env that names no account."""
+    windows = [Window(6000, 17000 + 300 * n, 64, 64) for n in range(4)]
+    points = [(6.61, 0.19), (6.73, 0.34)]
+    with terrascope_env():
+        arrays = list(read_windows([(url, window) for window in windows]))
+        values = sample(url, points)
+    with rasterio.open(file) as local:
+        for window, array in zip(windows, arrays, strict=True):
+            np.testing.assert_array_equal(np.squeeze(array), local.read(1, window=window))
+        np.testing.assert_array_equal(values, np.array(list(local.sample(points))))
+
+
+def try_plainly(url):
+    """Open plainly, and say how it went."""
+    try:
+        rasterio.open(url).close()
+    except RasterioIOError as error:
+        return str(error)
+    return "read"
+
+
+def try_with_recovery(url):
+    """Open as unchanged code does that makes an env of its own, and say how it went."""
+    try:
+        with terrascope_env() as env, env.open(url):
+            return "read"
+    except (TerrascopeError, RasterioIOError) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        gdal.forget(url)
+
+
+def options_of(url_prefix):
+    """Return what of the login is set in the worker's GDAL."""
+    options = {
+        key: gdal.get_path_option(url_prefix, key)
+        for key in (gdal.HEADER_FILE, *gdal.PATH_OPTIONS)
+        if gdal.get_path_option(url_prefix, key) is not None
+    }
+    process = {
+        key: gdal.get_config_option(key)
+        for key in (gdal.S3_REDIRECT, *gdal.PROCESS_OPTIONS)
+        if gdal.get_config_option(key) is not None
+    }
+    return options | process
+
+
+def environment():
+    return dict(os.environ)
+
+
+def hold_a_login(address, username, password, settings):  # pragma: no cover - a process of its own
+    """Be a client that registers the plugin and then does nothing until it is killed."""
+    from distributed import Client
+
+    from rio_terrascope.distributed import TerrascopePlugin
+
+    with Client(address) as client:
+        client.register_plugin(TerrascopePlugin(username, password, settings=settings))
+        print("registered", flush=True)
+        input()

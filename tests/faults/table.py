@@ -1,0 +1,60 @@
+"""Print README's tables of faults, out of the marks on the tests: python tests/faults/table.py."""
+
+import contextlib
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+# where a fault happens, by the file of its test
+PLACES = {
+    "at the login service": ("test_token_endpoint.py", "test_lifetimes.py"),
+    "at the data server": ("test_data_server.py",),
+    "in the process": ("test_process.py", "test_processes.py", "test_threads.py", "test_leaving.py"),
+}
+
+
+class Collector:
+    """A plugin of pytest that gathers the marks, in the order of the tests."""
+
+    def __init__(self):
+        self.rows = {place: [] for place in PLACES}
+
+    def pytest_collection_modifyitems(self, items):
+        for item in items:
+            marker = item.get_closest_marker("fault")
+            if marker is None:
+                continue
+            (place,) = (place for place, files in PLACES.items() if item.path.name in files)
+            row = (*marker.args, marker.kwargs["sees"], marker.kwargs["requests"])
+            if row not in self.rows[place]:
+                self.rows[place].append(row)
+
+
+def rows():
+    """Collect the rows of each place: what goes wrong, what one sees, and how many requests it costs."""
+    collector = Collector()
+    files = [file for names in PLACES.values() for name in names for file in TESTS.rglob(name)]
+    arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = pytest.main(arguments, plugins=[collector])
+    if code != pytest.ExitCode.OK:
+        raise SystemExit(said.getvalue())
+    return collector.rows
+
+
+def table():
+    """Return the tables in Markdown; faults in a row that look the same share a line."""
+    lines = []
+    for place, found in rows().items():
+        lines += [f"| {place} | what you see | requests |", "| --- | --- | --- |"]
+        for (sees, requests), alike in itertools.groupby(found, key=lambda row: row[1:]):
+            lines.append(f"| {'; '.join(what for what, _, _ in alike)} | {sees} | {requests} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,371 @@
+"""Every fault of the data server: what the user sees, how often it is asked, and that no pixel is wrong."""
+
+import itertools
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.windows import Window
+
+from helpers import tokens_sent
+from rio_terrascope import TerrascopeError, read_windows, terrascope_env
+
+# so that nothing is waited for in earnest
+SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}
+HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
+
+
+def case(what, sees, requests, prepare):
+    """One fault, one row of README's table."""
+    return pytest.param(prepare, id=what, marks=pytest.mark.fault(what, sees=sees, requests=requests))
+
+
+LASTING = [
+    case("401 with a valid token", '`AccessDeniedError`: "401"', "2", lambda s: s.fail(401, times=None)),
+    case("403", '`AccessDeniedError`: "403", "licence"', "1", lambda s: s.fail(403, times=None)),
+    case("404", '`RasterioIOError`: "404"', "1", lambda s: s.fail(404, times=None)),
+    case("login page", '`AccessDeniedError`: "login page"', "6", lambda s: s.fail(200, times=None, **HTML)),
+    *[
+        case(
+            str(status),
+            '`RasterioIOError`: "HTTP response code"',
+            "4",
+            lambda s, n=status: s.fail(n, times=None),
+        )
+        for status in (429, 500, 502, 503)
+    ],
+    case(
+        "connection reset",
+        '`RasterioIOError`: "Connection reset by peer"',
+        "at most 12",
+        lambda s: s.reset(times=None),
+    ),
+    case(
+        "reset in the middle of the header",
+        '`RasterioIOError`: "breaks in the middle of the header"',
+        "4",
+        lambda s: s.reset(times=None, after=3000),
+    ),
+    case(
+        "short body",
+        '`RasterioIOError`: "breaks in the middle of the header"',
+        "4",
+        lambda s: s.truncate(times=None, after=3000),
+    ),
+    case(
+        "bytes of another range",
+        '`RasterioIOError`: "not recognized"',
+        "at most 4",
+        lambda s: s.wrong_content_range(times=None, shifted=True),
+    ),
+    case(
+        "no Range support",
+        '`RasterioIOError`: "Range downloading not supported"',
+        "at most 3",
+        lambda s: s.no_ranges(),
+    ),
+    case(
+        "stalled connection",
+        '`RasterioIOError`: "Operation too slow"',
+        "at most 4",
+        lambda s: s.hang(times=None),
+    ),
+    case(
+        "redirect to itself",
+        '`RasterioIOError`: "Maximum (10) redirects followed"',
+        "11",
+        lambda s: s.fail(302, times=None, match=".tif", headers={"Location": s.url()}),
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("prepare", LASTING)
+def test_trouble_when_opening(row, sandbox, reads_right, prepare):
+    with terrascope_env(**SOON) as env:
+        prepare(sandbox)
+        with pytest.raises((RasterioIOError, TerrascopeError)) as raised:
+            env.open(sandbox.url())
+        row.shows(raised.value)
+        row.costs(sandbox.requests("data"))
+        if isinstance(raised.value, TerrascopeError):
+            assert sandbox.url() in str(raised.value)
+            assert "Next: " in str(raised.value)
+        assert len(sandbox.requests("sso")) <= 2
+        sandbox.heal()
+        with env.open(sandbox.url()) as src:  # the failure is not remembered
+            reads_right(src)
+
+
+@pytest.mark.fault(
+    "any of these in a dataset that is open",
+    sees='`RasterioIOError`: "Read failed"; it reads on when the trouble is over',
+    requests="at most 15 (a redirect to itself: 55)",
+)
+@pytest.mark.parametrize("prepare", [pytest.param(*p.values, id=p.id) for p in LASTING])
+def test_trouble_when_reading(row, sandbox, reads_right, prepare):
+    with terrascope_env(**SOON), rasterio.open(sandbox.url()) as src:
+        reads_right(src)
+        prepare(sandbox)
+        sandbox.clear()
+        with pytest.raises(RasterioIOError) as raised:
+            reads_right(src)
+        row.shows(raised.value)
+        reads = [request for request in sandbox.requests("data") if request.status != 302]
+        row.costs(reads or sandbox.requests("data")[::11])  # GDAL follows ten redirects of each
+        # of a server that sends whole files instead of ranges, no whole file is taken
+        assert sum(request.sent for request in sandbox.requests("data")) < sandbox.file().stat().st_size
+        assert sandbox.requests("sso") == []
+        sandbox.heal()
+        for _ in range(3):
+            reads_right(src)
+
+
+PASSING = [
+    *[
+        case(f"{status} twice", "right pixels", "at most 8", lambda s, n=status: s.fail(n, times=2))
+        for status in (429, 500, 502, 503)
+    ],
+    case(
+        "429 with Retry-After, which GDAL does not heed",
+        "right pixels",
+        "at most 8",
+        lambda s: s.fail(429, headers={"Retry-After": "3600"}),
+    ),
+    case("connection reset twice", "right pixels", "at most 8", lambda s: s.reset(times=2)),
+    case("reset in the middle of a body once", "right pixels", "at most 8", lambda s: s.reset(after=3000)),
+    case("short body once", "right pixels", "at most 8", lambda s: s.truncate(after=3000)),
+    case("wrong Content-Range", "right pixels", "at most 6", lambda s: s.wrong_content_range(times=None)),
+    case("slow drip", "right pixels", "at most 6", lambda s: s.drip(0.002, times=None)),
+]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("prepare", PASSING)
+@pytest.mark.parametrize("stage", ["open", "read"])
+def test_trouble_that_passes(row, sandbox, local, reads_right, prepare, stage):
+    with terrascope_env(**SOON) as env:
+        if stage == "open":
+            prepare(sandbox)
+        with env.open(sandbox.url()) as src:
+            if stage == "read":
+                sandbox.clear()
+                prepare(sandbox)
+            reads_right(src)
+            row.costs(sandbox.requests("data"))
+            assert src.profile == local.profile
+            assert src.colormap(1) == local.colormap(1)
+            assert src.overviews(1) == local.overviews(1)
+            for _ in range(3):
+                reads_right(src)
+
+
+@pytest.mark.fault("connection stalls in a body, once", sees="right pixels", requests="at most 8")
+@pytest.mark.parametrize("stall", ["before", "within"])
+def test_stalled(row, sandbox, reads_right, stall):
+    with terrascope_env(**SOON), rasterio.open(sandbox.url()) as src:
+        reads_right(src)
+        sandbox.clear()
+        if stall == "before":
+            sandbox.hang()
+        else:
+            sandbox.drip(60)
+        reads_right(src)
+        row.costs(sandbox.requests("data"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("after", [0, 1, 8, 192, 700, 2000, 3200, 5000, 14_000, 16_384, 20_000, 32_767])
+def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
+    """Either it raises or all is right: never a dataset without its georeferencing, nodata or colours."""
+    with terrascope_env(**SOON) as env:
+        sandbox.truncate(after=after)
+        try:
+            src = env.open(sandbox.url())
+        except RasterioIOError:
+            assert after == 0  # nothing came that could have told it from a file that is no raster
+            src = env.open(sandbox.url())
+        with src:
+            assert src.profile == local.profile
+            assert src.colormap(1) == local.colormap(1)
+            assert src.overviews(1) == local.overviews(1)
+            reads_right(src)
+
+
+@pytest.mark.fault(
+    "header cut short, plain `rasterio.open`",
+    sees="`NotGeoreferencedWarning`; right pixels, no georeferencing, until `env.refresh()`",
+    requests="2",
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_header_cut_short_and_a_plain_open(row, sandbox, local, reads_right):
+    """GDAL takes what came for the whole, and keeps it: the reason for what `env.open` does."""
+    with terrascope_env(**SOON) as env:
+        sandbox.truncate(after=3000)
+        with pytest.warns(NotGeoreferencedWarning) as warned:
+            src = rasterio.open(sandbox.url())
+        row.costs(sandbox.requests("data"))
+        with src:
+            assert src.crs is None
+            reads_right(src)
+        with rasterio.open(sandbox.url()) as src:
+            assert src.crs is None
+        env.refresh()
+        with rasterio.open(sandbox.url()) as src:
+            assert src.profile == local.profile
+        row.shows_kind(warned[0].category.__name__)
+
+
+@pytest.mark.fault(
+    "an outage that is over, plain `rasterio.open`",
+    sees='`RasterioIOError`: "404", from memory until `env.open` or `env.refresh()`',
+    requests="0",
+)
+@pytest.mark.parametrize("way", ["open", "refresh"])
+def test_a_failure_that_gdal_remembers(row, sandbox, reads_right, way):
+    with terrascope_env(**SOON) as env:
+        sandbox.fail(404)
+        for _ in range(3):
+            with pytest.raises(RasterioIOError) as raised:
+                rasterio.open(sandbox.url())
+        row.shows(raised.value)
+        row.costs(len(sandbox.requests("data")) - 1)
+        if way == "refresh":
+            env.refresh()
+        else:
+            with pytest.raises(RasterioIOError):
+                env.open(sandbox.url())
+        with rasterio.open(sandbox.url()) as src:
+            reads_right(src)
+
+
+@pytest.mark.fault(
+    "five redirects in a row", sees="right pixels; no token to other hosts", requests="at most 36"
+)
+@pytest.mark.parametrize("end", ["data", "other"])
+def test_redirect_chains(row, sandbox, reads_right, end):
+    url = sandbox.redirect_url(to=end)
+    for _ in range(4):
+        url = sandbox.redirect_url(url, to="data")
+    with terrascope_env(**SOON) as env, env.open(url) as src:
+        reads_right(src)
+    row.costs(sandbox.requests("data"))
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+    assert tokens_sent(sandbox.requests("other")) == ({"none"} if end == "other" else set())
+
+
+BLOCK = 256
+
+
+@pytest.fixture
+def versions():
+    """Two versions of one file: pixels that do not compress, so that each block goes over the wire."""
+    return [np.random.default_rng(seed).integers(1, 255, (1024, 1024), np.uint8) for seed in (1, 2)]
+
+
+def write(path, pixels, compress):
+    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": compress}
+    height, width = pixels.shape
+    meta = {"driver": "GTiff", "count": 1, "dtype": "uint8", "height": height, "width": width}
+    transform = rasterio.Affine(10, 0, 0, 0, -10, 0)
+    with rasterio.open(path, "w", **meta, **layout, crs="EPSG:3857", transform=transform) as dataset:
+        dataset.write(pixels, 1)
+
+
+def outcomes(src, versions):
+    """Read all blocks, and say of each which version it is of."""
+    found = []
+    for row, column in itertools.product(range(0, 1024, BLOCK), repeat=2):
+        window = Window(column, row, BLOCK, BLOCK)
+        try:
+            pixels = src.read(1, window=window)
+        except RasterioIOError as error:
+            found.append(error)
+            continue
+        old, new = (version[row : row + BLOCK, column : column + BLOCK] for version in versions)
+        assert ((pixels == old) | (pixels == new)).all(), "pixels of neither version"
+        whole = [number for number, block in enumerate((old, new)) if np.array_equal(pixels, block)]
+        found.append(whole[0] if whole else "torn")
+    return found
+
+
+@pytest.fixture
+def replaced(sandbox, tmp_path, versions):
+    """Open a file, read its first block, replace it; yield the env, the URL, and the dataset."""
+
+    def run(compress, name):
+        file = tmp_path / name
+        write(file, versions[0], compress)
+        url = sandbox.add_file(file, f"/download/{name}")
+        env = terrascope_env(**SOON)
+        with env, rasterio.open(url) as src:
+            src.read(1, window=Window(0, 0, BLOCK, BLOCK))
+            write(tmp_path / "next", versions[1], compress)
+            (tmp_path / "next").replace(file)
+            yield env, url, src
+
+    return run
+
+
+@pytest.mark.fault(
+    "DEFLATE file replaced while open",
+    sees='`RasterioIOError`: "Read failed", until `env.refresh()` and a new open',
+    requests="at most 16 for 16 blocks",
+)
+def test_file_replaced(row, sandbox, versions, replaced):
+    for env, url, src in replaced("deflate", "replaced.tif"):
+        sandbox.clear()
+        found = outcomes(src, versions)
+        assert found[0] == 0
+        errors = [outcome for outcome in found if isinstance(outcome, RasterioIOError)]
+        assert len(errors) >= 14
+        row.shows(errors[0])
+        row.costs(sandbox.requests("data"))
+        env.refresh()
+        with rasterio.open(url) as again:
+            assert outcomes(again, versions) == [1] * 16
+
+
+@pytest.mark.fault(
+    "uncompressed file replaced while open",
+    sees="WRONG: pixels of both files, mixed, and no error",
+    requests="at most 16 for 16 blocks",
+)
+def test_uncompressed_file_replaced(row, sandbox, versions, replaced):
+    """GDAL compares neither ETag nor Last-Modified nor size, and has no option to: so it is."""
+    for env, url, src in replaced(None, "uncompressed.tif"):
+        sandbox.clear()
+        found = outcomes(src, versions)
+        assert found[0] == 0
+        assert 1 in found
+        assert "torn" in found
+        row.costs(sandbox.requests("data"))
+        env.refresh()
+        with rasterio.open(url) as again:
+            assert outcomes(again, versions) == [1] * 16
+
+
+ONE_READ = {
+    "revoked token": lambda sandbox: sandbox.revoke_tokens(),
+    "reset in the middle of all bodies": lambda sandbox: sandbox.reset(times=5, after=100),
+    "bytes of another range": lambda sandbox: sandbox.wrong_content_range(times=3, shifted=True),
+    "503": lambda sandbox: sandbox.fail(503, times=10),
+}
+
+
+@pytest.mark.fault(
+    "a read that fails, in `read_windows`", sees="right pixels: it opens the file anew", requests="at most 40"
+)
+@pytest.mark.parametrize("prepare", ONE_READ.values(), ids=ONE_READ)
+def test_read_windows_try_once_more(row, sandbox, lands, prepare):
+    pairs = [(sandbox.url(), land.window) for land in lands]
+    with terrascope_env(**SOON):
+        results = read_windows(pairs[:1])
+        np.testing.assert_array_equal(next(results).squeeze(), lands[0].pixels)
+        sandbox.clear()
+        prepare(sandbox)
+        for pixels, land in zip(read_windows(pairs, max_workers=1), lands, strict=True):
+            np.testing.assert_array_equal(pixels.squeeze(), land.pixels)
+    row.costs(sandbox.requests("data"))
+    assert len(sandbox.requests("sso")) <= 1

@@ -1,0 +1,361 @@
+"""Every fault in the process: what it leaves behind, and that reading goes on or ends in order."""
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+import rasterio
+
+from helpers import assert_same_pixels, grants, refreshed, some_windows, tokens_sent
+from rio_terrascope import SettingsError, gdal, terrascope_env
+from rio_terrascope.env import active_env
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+@pytest.fixture
+def python(sandbox):
+    """Start a Python of its own with a few lines; `url`, `window` and the package's names are there."""
+    processes = []
+
+    def start(lines, **environ):
+        script = (
+            "import os, sys, rasterio\n"
+            "from rio_terrascope import *\n"
+            f"url, window = {sandbox.url()!r}, ((16000, 16100), (16500, 16600))\n"
+        ) + textwrap.dedent(lines)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={k: v for k, v in (os.environ | environ).items() if v is not None},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ends_well(process):
+    """Wait for its end, and return what it printed."""
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    return out
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+@pytest.mark.fault(
+    "fork in the middle of a refresh", sees="right pixels in both", requests="1 login of the child's own"
+)
+def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings):
+    with terrascope_env() as env, rasterio.open(sandbox.url()) as src, rasterio.open(tiles[0]) as local:
+        windows = list(some_windows(4))
+        assert_same_pixels(src, local, windows[:1])
+        sandbox.hang(server="sso", match="token")
+        refresher = threading.Thread(target=env.refresh)
+        refresher.start()
+        sandbox.wait_for(lambda requests: len(requests) == 2, server="sso")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            signal.alarm(30)  # a child that waits for the parent's lock would wait for ever
+            try:
+                env.refresh()  # the parent's lock is held, by a thread that is not here
+                with rasterio.open(f"{sandbox.url()}?child") as mine, rasterio.open(tiles[0]) as pixels:
+                    assert_same_pixels(mine, pixels, windows[1:2])
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert refresher.is_alive()
+        sandbox.heal()  # resets what hangs, which is tried again
+        refresher.join(30)
+        assert_same_pixels(src, local, windows[2:])
+    row.costs(grants(sandbox.requests(), "password") - 1)
+    assert {request.status for request in sandbox.requests("sso")} <= {200, None}
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+    with terrascope_env():
+        assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
+
+
+@pytest.mark.fault("SIGTERM", sees="the process ends; a folder for the next start to sweep", requests="0")
+@pytest.mark.parametrize("handled", [False, True])
+def test_sigterm(row, sandbox, python, clean_surroundings, handled):
+    """Python's own way is to end at once; where a program makes it an exception, nothing stays."""
+    handler = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))" if handled else ""
+    process = python(
+        f"""
+        {handler}
+        with terrascope_env(), rasterio.open(url) as src:
+            src.read(1, window=window)
+            print("reading", flush=True)
+            sys.stdin.read()
+        """
+    )
+    assert process.stdout.readline() == "reading\n"
+    sandbox.clear()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == ((7, "") if handled else (-signal.SIGTERM, ""))
+    left = list(clean_surroundings.iterdir())
+    assert len(left) == (0 if handled else 1)
+    for folder in left:
+        assert folder.stat().st_mode & 0o777 == 0o700
+    row.costs(sandbox.requests())
+    with terrascope_env():
+        assert not any(folder.exists() for folder in left)
+
+
+@pytest.mark.fault(
+    "interpreter exit with a dataset open", sees="a quiet exit, nothing left", requests="1 login"
+)
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "login(); src = rasterio.open(url); src.read(1, window=window)",
+        "env = terrascope_env(); env.__enter__(); src = rasterio.open(url); src.read(1, window=window)",
+        "env = terrascope_env(); env.__enter__(); src = rasterio.open(url); sys.exit(0)",
+    ],
+)
+def test_exit_with_a_dataset_open(row, sandbox, python, clean_surroundings, lines):
+    assert ends_well(python(lines)) == ""
+    assert list(clean_surroundings.iterdir()) == []
+    row.costs(sandbox.requests("sso"))
+
+
+@pytest.mark.fault(
+    "no folder that can be written to",
+    sees='`SettingsError`: "make TMPDIR name a folder"',
+    requests="1 login",
+)
+def test_read_only_folders(row, sandbox, python):
+    process = python(
+        """
+        import tempfile
+        tempfile.tempdir = "/proc"  # where nobody makes a folder, root neither
+        try:
+            with terrascope_env():
+                pass
+        except SettingsError as error:
+            print(error)
+        """,
+        XDG_RUNTIME_DIR="/proc",
+    )
+    row.shows(SettingsError(ends_well(process)))
+    row.costs(sandbox.requests("sso"))
+
+
+FULL = """
+import resource, signal
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.fault(
+    "full temp folder at the start", sees='`SettingsError`: "make room there"', requests="1 login"
+)
+def test_full_folder_at_the_start(row, sandbox, python, clean_surroundings):
+    process = python(
+        FULL
+        + textwrap.dedent("""
+        room(0)
+        try:
+            with terrascope_env():
+                pass
+        except SettingsError as error:
+            print(error)
+        """)
+    )
+    row.shows(SettingsError(ends_well(process)))
+    row.costs(sandbox.requests("sso"))
+    assert list(clean_surroundings.iterdir()) == []
+
+
+@pytest.mark.fault(
+    "full temp folder later on",
+    sees='right pixels; in the log: "could not be handed on, trying again"',
+    requests="1 for the renewal",
+)
+def test_full_folder_later_on(row, sandbox, python, clean_surroundings):
+    process = python(
+        FULL
+        + textwrap.dedent("""
+        import logging, threading
+        logging.basicConfig(format="%(message)s")
+        with terrascope_env() as env, rasterio.open(url) as src:
+            room(0)
+            env.refresh()
+            with rasterio.open(url + "?old") as old:  # the old token is still there, and valid
+                print(old.read(1, window=window).sum())
+            room(10**6)
+            (folder,) = os.scandir(os.environ["XDG_RUNTIME_DIR"])
+            while env.token.access_token not in open(os.path.join(folder.path, "header")).read():
+                threading.Event().wait(0.01)
+            with rasterio.open(url + "?new") as new:
+                print(new.read(1, window=window).sum())
+        """)
+    )
+    out, err = process.communicate(timeout=30)
+    row.shows(err)
+    assert "Traceback" not in err
+    with rasterio.open(sandbox.file()) as local:
+        expected = local.read(1, window=((16000, 16100), (16500, 16600))).sum()
+    assert out.split() == [str(expected)] * 2
+    row.costs(len(sandbox.requests("sso")) - 1)
+    assert tokens_sent(sandbox.requests("data")) == {"valid"}
+    assert list(clean_surroundings.iterdir()) == []
+
+
+@pytest.mark.fault("no HOME, no runtime folder", sees="right pixels", requests="1 login")
+def test_no_home(row, sandbox, python, tmp_path):
+    process = python(
+        """
+        with terrascope_env(), rasterio.open(url) as src:
+            print(src.read(1, window=window).shape)
+        """,
+        HOME=None,
+        XDG_RUNTIME_DIR=None,
+        XDG_CONFIG_HOME=None,
+        TMPDIR=str(tmp_path),
+    )
+    assert ends_well(process) == "(100, 100)\n"
+    assert not list(tmp_path.glob(".rio*"))
+    row.costs(sandbox.requests("sso"))
+
+
+@pytest.mark.fault("no home folder at all, and no login", sees="`CredentialsNotFoundError`", requests="0")
+def test_no_home_at_all(row, sandbox, python):
+    process = python(
+        """
+        import pwd
+        def nobody(uid):
+            raise KeyError(uid)
+        pwd.getpwuid = nobody  # as for a user id of a container that no /etc/passwd knows
+        try:
+            terrascope_env().__enter__()
+        except CredentialsNotFoundError as error:
+            print(error)
+        """,
+        HOME=None,
+        NETRC=None,
+        XDG_CONFIG_HOME=None,
+        TERRASCOPE_PASSWORD=None,
+    )
+    said = ends_well(process)
+    assert "there is no home directory" in said
+    assert "TERRASCOPE_PASSWORD" in said
+    row.shows_kind("CredentialsNotFoundError")
+    row.costs(sandbox.requests("sso"))
+
+
+@pytest.mark.fault(
+    "exception inside the block",
+    sees="that exception; nothing left, and an open dataset reads no more",
+    requests="0 with the token",
+)
+def test_exception_inside_the_block(row, sandbox, clean_surroundings, reads_right):
+    opened = []
+
+    def fails():
+        with terrascope_env():
+            opened.append(rasterio.open(sandbox.url()))
+            reads_right(opened[0])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert list(clean_surroundings.iterdir()) == []
+    sandbox.clear()
+    with opened[0] as src, pytest.raises(rasterio.RasterioIOError):
+        reads_right(src)
+    requests = sandbox.requests("data")
+    assert requests
+    row.costs([request for request in requests if request.authorization != "none"])
+
+
+@pytest.mark.fault("asyncio with threads", sees="right pixels", requests="1 login")
+def test_asyncio_with_threads(row, fleeting, lands):
+    def read(number):
+        land = lands[number % len(lands)]
+        with rasterio.open(f"{fleeting.url()}?{number % 8}") as src:
+            np.testing.assert_array_equal(src.read(1, window=land.window), land.pixels)
+
+    async def many():
+        with terrascope_env():
+            number = 0
+            while not refreshed(2)(fleeting.requests("sso")):
+                await asyncio.gather(*[asyncio.to_thread(read, number + n) for n in range(16)])
+                gdal.forget(fleeting.url())
+                number += 16
+        return number
+
+    assert asyncio.run(many()) > 16
+    assert tokens_sent(fleeting.requests("data")) == {"valid"}
+    row.costs(grants(fleeting.requests(), "password"))
+
+
+def test_asyncio_cancelled(sandbox, reads_right, clean_surroundings):
+    """A task that is cancelled leaves its block; one beside it reads on."""
+
+    async def stays(entered):
+        with terrascope_env():
+            entered.set()
+            await asyncio.Event().wait()
+
+    async def both():
+        with terrascope_env():
+            entered = asyncio.Event()
+            task = asyncio.create_task(stays(entered))
+            await entered.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with rasterio.open(sandbox.url()) as src:
+                await asyncio.to_thread(reads_right, src)
+
+    asyncio.run(both())
+    assert grants(sandbox.requests(), "password") == 1
+    assert list(clean_surroundings.iterdir()) == []
+
+
+@pytest.mark.fault(
+    "collected as garbage without an exit",
+    sees="a generator leaves its block; an env stays in it",
+    requests="1 login",
+)
+def test_garbage(row, sandbox, reads_right, clean_surroundings):
+    def datasets():
+        with terrascope_env():
+            while True:
+                with rasterio.open(sandbox.url()) as src:
+                    yield src
+
+    generator = datasets()
+    reads_right(next(generator))
+    row.costs(sandbox.requests("sso"))
+    del generator
+    gc.collect()
+    assert list(clean_surroundings.iterdir()) == []
+    env = terrascope_env()
+    env.__enter__()
+    del env
+    gc.collect()
+    with rasterio.open(sandbox.url()) as src:  # what was entered holds until it is left, or the process ends
+        reads_right(src)
+    active_env(sandbox.url()).__exit__()
+    assert list(clean_surroundings.iterdir()) == []

@@ -1,0 +1,394 @@
+"""A Dask cluster reads with one login, which only its client holds."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster, as_completed, wait
+
+import dask_tasks
+from helpers import grants, some_windows, tokens_sent
+from rio_terrascope import (
+    AccountConflictError,
+    InvalidCredentialsError,
+    Settings,
+    TerrascopeError,
+    terrascope_env,
+)
+from rio_terrascope.distributed import TerrascopePlugin
+from rio_terrascope.sandbox import Sandbox
+
+USER, PASSWORD = "cluster-user", "a-password-like-no-other-in-memory"
+FOLDERS = ".rio-terrascope-header-*"
+
+
+@pytest.fixture(scope="module")
+def steady(tiles):
+    """A stand-in whose tokens live 300 s; the environment, which workers inherit, does not lead to it."""
+    with Sandbox(tiles=tiles, accounts={USER: PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def brief(tiles):
+    """One whose tokens live 2 s."""
+    with Sandbox(tiles=tiles, accounts={USER: PASSWORD}, token_lifetime=2.0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def workers_runtime(tmp_path_factory):
+    """Where the workers keep their header files."""
+    folder = tmp_path_factory.mktemp("workers")
+    folder.chmod(0o700)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(workers_runtime):
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=2,
+        processes=True,
+        dashboard_address=":0",
+        env={"XDG_RUNTIME_DIR": str(workers_runtime)},
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster, workers_runtime):
+    with Client(cluster) as client:
+        yield client
+        if "rio-terrascope" in client.run_on_scheduler(registered):
+            client.unregister_worker_plugin("rio-terrascope")
+        assert list(workers_runtime.glob(FOLDERS)) == []
+
+
+@pytest.fixture
+def register(client):
+    """Log in and register the plugin; the login ends with the test."""
+    plugins = []
+
+    def register(server, **options):
+        server.clear()
+        plugins.append(TerrascopePlugin(USER, PASSWORD, settings=settings_of(server), **options))
+        client.register_plugin(plugins[-1])
+        return plugins[-1]
+
+    yield register
+    for plugin in plugins:
+        plugin.close()
+
+
+def settings_of(server):
+    return Settings(token_url=server.token_url, origins=(server.origin,))
+
+
+def registered(dask_scheduler):
+    return dict(dask_scheduler.worker_plugins)
+
+
+def prefix_of(server):
+    return f"/vsicurl/{server.origin}/"
+
+
+def jobs(server, count, seed):
+    """What `dask_tasks.read` takes, as sequences; each job is a URL that GDAL has not seen."""
+    windows = list(some_windows(count, size=64, seed=seed))
+    urls = [f"{server.url()}?{seed}-{number}" for number in range(count)]
+    file = str(server.file())
+    return urls, [file] * count, [w.col_off for w in windows], [w.row_off for w in windows]
+
+
+def results(futures):
+    """Wait for results; a cluster that hangs is an error."""
+    wait(futures, timeout=60)
+    return [future.result() for future in futures]
+
+
+def result(future):
+    return results([future])[0]
+
+
+def until(answer, wanted, seconds=30):
+    """Ask until the answer satisfies a condition, and return it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = answer()
+        if wanted(value):
+            return value
+        assert time.monotonic() < deadline, value
+
+
+def test_hundreds_of_tasks_while_workers_die_and_join(brief, cluster, client, register, workers_runtime):
+    began = time.monotonic()
+    register(brief)
+    count, readers = 0, set()
+    victim = next(iter(client.run(os.getpid).values()))
+    futures = client.map(dask_tasks.read, *jobs(brief, 200, seed=0), pure=False)
+    for future in as_completed(futures, timeout=90):
+        readers.add(future.result())
+        count += 1
+        if count == 50:
+            os.kill(victim, signal.SIGKILL)
+        if count == 100:
+            cluster.scale(3)
+    client.wait_for_workers(3)
+    seed = 0
+    # each after 1 s: more than three lifetimes
+    while count < 300 or grants(brief.requests(), "refresh_token") < 7:
+        seed += 1
+        futures = client.map(dask_tasks.read, *jobs(brief, 50, seed), pure=False)
+        readers |= set(results(futures))
+        count += 50
+    everybody = set(client.run(os.getpid).values())
+    elapsed = time.monotonic() - began
+    assert count >= 300
+    assert victim not in everybody
+    assert everybody <= readers, "all read, the restarted and the new one too"
+    requests = brief.requests()
+    assert tokens_sent(brief.requests("data")) == {"valid"}
+    assert grants(requests, "password") == 1
+    assert grants(requests, "refresh_token") <= elapsed / 1.0 + 1  # what one process would make
+    assert len(list(workers_runtime.glob(FOLDERS))) == 3  # what the killed one left is swept
+    cluster.scale(2)
+
+
+def test_restarted_workers_get_the_current_token(steady, client, register):
+    register(steady)
+    before = set(client.run(os.getpid).values())
+    steady.clear()
+    client.restart()
+    readers = set()
+
+    def read_more():  # not on given workers: Dask may still be replacing one
+        seed = 1000 + len(steady.requests())
+        readers.update(results(client.map(dask_tasks.read, *jobs(steady, 12, seed), pure=False)))
+        return set(client.run(os.getpid).values())
+
+    until(read_more, lambda everybody: everybody <= readers)
+    assert not readers & before
+    # tasks raise where they may not read; a thread of a worker that closes may still run, for nobody
+    assert tokens_sent(steady.requests("data")) <= {"valid", "none"}
+    assert steady.requests("sso") == []
+
+
+def test_the_packages_own_functions_in_tasks(steady, client, register):
+    register(steady)
+    results([client.submit(dask_tasks.read_much, steady.url(), str(steady.file()), pure=False)])
+    assert result(client.submit(dask_tasks.try_with_recovery, steady.url(), pure=False)) == "read"
+    assert grants(steady.requests(), "password") == 1
+
+
+def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, tmp_path):
+    plugin = register(steady)
+    results(client.map(dask_tasks.read, *jobs(steady, 8, seed=2), pure=False))
+    token = plugin._holder.env.token
+    secrets = PASSWORD, token.refresh_token
+    stored = client.run_on_scheduler(registered)
+    assert "rio-terrascope" in stored
+    for pickled in stored.values():
+        for secret in (*secrets, token.access_token):
+            assert secret.encode() not in pickled
+    assert all(PASSWORD not in str(environ) for environ in client.run(dask_tasks.environment).values())
+    for pid in client.run(os.getpid).values():
+        memory = memory_of(pid)
+        assert holds(memory, token.access_token)
+        for secret in secrets:
+            assert not holds(memory, secret)
+    # what Dask would show or write down of the scheduler
+    client.dump_cluster_state(str(tmp_path / "dump"), format="yaml")
+    (dump,) = tmp_path.glob("dump*")
+    shown = dump.read_text() + str(client.get_events()) + str(client.get_scheduler_logs()) + repr(plugin)
+    shown += str(client.get_worker_logs()) + client.run_on_scheduler(
+        lambda dask_scheduler: str(dask_scheduler.plugins)
+    )
+    assert "rio-terrascope" in shown
+    for secret in (*secrets, token.access_token):
+        assert secret not in shown
+
+
+def memory_of(pid):
+    """Read what a process may write to: where Python keeps its objects."""
+    parts = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode = line.split()[:2]
+            if mode.startswith("rw"):
+                start, end = (int(part, 16) for part in span.split("-"))
+                memory.seek(start)
+                try:
+                    parts.append(memory.read(end - start))
+                except OSError:  # it was given back meanwhile
+                    continue
+    return parts
+
+
+def holds(memory, text):
+    return any(text.encode() in part for part in memory)
+
+
+def test_unregistered_workers_keep_nothing(steady, client, register, workers_runtime):
+    register(steady, GDAL_HTTP_MAX_RETRY=7)
+    options = client.run(dask_tasks.options_of, prefix_of(steady))
+    assert all(of_one["GDAL_HTTP_MAX_RETRY"] == "7" for of_one in options.values())
+    assert len(list(workers_runtime.glob(FOLDERS))) == len(options)
+    client.unregister_worker_plugin("rio-terrascope")
+    assert list(workers_runtime.glob(FOLDERS)) == []
+    assert set(map(str, client.run(dask_tasks.options_of, prefix_of(steady)).values())) == {"{}"}
+    assert "401" in result(client.submit(dask_tasks.try_plainly, steady.url(), pure=False))
+    assert "CredentialsNotFoundError" in result(client.submit(dask_tasks.try_with_recovery, steady.url()))
+
+
+def test_an_unregistered_plugins_login_ends_at_the_next_renewal(brief, client, register, clean_surroundings):
+    register(brief)
+    assert len(list(clean_surroundings.iterdir())) == 1  # the client's own file
+    client.unregister_worker_plugin("rio-terrascope")
+    until(lambda: list(clean_surroundings.iterdir()), lambda files: files == [])
+
+
+def test_the_client_reads_too(steady, register):
+    register(steady)
+    assert dask_tasks.try_plainly(steady.url()) == "read"
+    with terrascope_env(USER, PASSWORD, settings=settings_of(steady)):
+        assert dask_tasks.try_plainly(steady.url() + "?again") == "read"
+    assert grants(steady.requests(), "password") == 1
+
+
+def test_a_session_that_was_ended_is_renewed_for_workers(steady, client, register):
+    register(steady)
+    steady.revoke_tokens()
+    url = steady.url() + "?revoked"
+    assert "401" in result(client.submit(dask_tasks.try_plainly, url, pure=False))
+    futures = client.map(dask_tasks.try_with_recovery, [f"{url}{n}" for n in range(8)], pure=False)
+    assert set(results(futures)) == {"read"}
+    token_requests = steady.requests("sso")
+    assert grants(token_requests, "password") + grants(token_requests, "refresh_token") <= 3
+
+
+def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, cluster, client, register):
+    code = (
+        "import dask_tasks; from rio_terrascope import Settings; "
+        f"dask_tasks.hold_a_login({cluster.scheduler_address!r}, {USER!r}, input(), {settings_of(brief)!r})"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        holder.stdin.write(PASSWORD + "\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "registered\n"
+        url = brief.url() + "?gone"
+        assert result(client.submit(dask_tasks.try_with_recovery, url, pure=False)) == "read"
+    finally:
+        holder.kill()
+        holder.communicate()
+
+    def attempt():
+        return result(client.submit(dask_tasks.try_with_recovery, url, pure=False))
+
+    gone = "TokenEndpointError: the Dask client that holds the login at 127.0.0.1 is gone"
+    # GDAL's own words come first where the token dies in the middle of an opening
+    said = until(attempt, lambda answer: answer.startswith(gone))
+    assert "Next: connect a client" in said
+    assert "401" in result(client.submit(dask_tasks.try_plainly, url + "plainly", pure=False))
+    assert "is gone" in str(client.get_worker_logs())
+    register(brief)
+    assert attempt() == "read"
+
+
+def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, client, register):
+    plugin = register(steady)
+    plugin.close()
+    until(
+        lambda: client.run_on_scheduler(left_alone),
+        lambda answer: answer,
+    )
+    client.run_on_scheduler(expire)
+    client.restart_workers(list(client.run(os.getpid))[:1])
+    assert "cannot read from Terrascope yet" in str(client.get_worker_logs())
+    register(steady)
+    assert result(client.submit(dask_tasks.try_plainly, steady.url(), pure=False)) == "read"
+
+
+def left_alone(dask_scheduler):
+    return all(shelf.left_alone for shelf in dask_scheduler.plugins["rio-terrascope"]._shelves.values())
+
+
+def expire(dask_scheduler):
+    for shelf in dask_scheduler.plugins["rio-terrascope"]._shelves.values():
+        shelf.ends_at = 0.0
+
+
+def test_workers_in_the_clients_process(steady, clean_surroundings):
+    steady.clear()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        plugin = TerrascopePlugin(USER, PASSWORD, settings=settings_of(steady))
+        client.register_plugin(plugin)
+        results(client.map(dask_tasks.read, *jobs(steady, 20, seed=3), pure=False))
+        results([client.submit(dask_tasks.read_much, steady.url(), str(steady.file()))])
+        assert len(list(clean_surroundings.iterdir())) == 1  # one login, one file
+        client.unregister_worker_plugin("rio-terrascope")
+        plugin.close()
+        assert list(clean_surroundings.iterdir()) == []
+        assert dask_tasks.options_of(prefix_of(steady)) == {}
+    assert grants(steady.requests(), "password") == 1
+    assert tokens_sent(steady.requests("data")) == {"valid"}
+
+
+def test_an_asynchronous_client(brief, cluster, clean_surroundings):
+    brief.clear()
+
+    async def work():
+        async with Client(cluster.scheduler_address, asynchronous=True) as client:
+            plugin = TerrascopePlugin(USER, PASSWORD, settings=settings_of(brief))
+            await client.register_plugin(plugin)
+            seed = 10
+            while grants(await asyncio.to_thread(brief.requests), "refresh_token") < 3:
+                seed += 1
+                await client.gather(client.map(dask_tasks.read, *jobs(brief, 20, seed), pure=False))
+            await client.unregister_worker_plugin("rio-terrascope")
+            plugin.close()
+
+    asyncio.run(work())
+    assert grants(brief.requests(), "password") == 1
+    assert tokens_sent(brief.requests("data")) == {"valid"}
+    assert list(clean_surroundings.iterdir()) == []
+
+
+def test_a_second_account_is_refused(steady, brief, client, register):
+    register(steady)
+    with pytest.raises(AccountConflictError):
+        TerrascopePlugin("someone-else", "other", settings=settings_of(steady))
+
+
+def test_wrong_credentials_raise_where_the_plugin_is_made(steady, client, clean_surroundings):
+    with pytest.raises(InvalidCredentialsError):
+        TerrascopePlugin(USER, "wrong", settings=settings_of(steady))
+    assert list(clean_surroundings.iterdir()) == []
+
+
+def test_without_a_client():
+    with pytest.raises(TerrascopeError, match=r"no Dask client.*Next"):
+        TerrascopePlugin(USER, PASSWORD)
+
+
+def test_without_the_extra():
+    code = "import sys; sys.modules['distributed'] = None; import rio_terrascope.distributed"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "pip install 'rio-terrascope[dask]'" in done.stderr.splitlines()[-1]
