@@ -7,7 +7,8 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from helpers import assert_same_pixels, grants, some_windows, tokens_sent
-from rio_terrascope import AccessDeniedError, TokenEndpointError, terrascope_env
+from rio_terrascope import AccessDeniedError, Token, TokenEndpointError, terrascope_env
+from rio_terrascope.env import _servers_reason
 
 SCOPES = pytest.mark.parametrize("scope", ["origins", "env"])
 
@@ -64,6 +65,26 @@ def test_a_url_that_stays_refused(sandbox, scope):
     assert sandbox.url() in str(raised.value)
     assert "401" in str(raised.value)
     assert "Next:" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "said"),
+    [
+        ('Bearer error="invalid_token", error_description="It has expired."', ": It has expired"),
+        ('Bearer realm="x", error="invalid_token"', ": invalid_token"),
+        ('Bearer error_description="bad s3cret\t"', ": bad ***"),
+        ('Basic realm="x"', ""),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_the_servers_own_words(challenge, said):
+    import responses
+
+    url = "https://data.example/x.tif"
+    with responses.RequestsMock() as mock:
+        mock.get(url, status=401, headers={"WWW-Authenticate": challenge} if challenge else {})
+        assert _servers_reason(f"/vsicurl/{url}", Token("s3cret", 0.0)) == said
+    assert _servers_reason("https://127.0.0.1:9/x.tif", Token("s3cret", 0.0)) == ""
 
 
 def test_a_login_page_that_stays(sandbox):

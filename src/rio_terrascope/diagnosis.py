@@ -13,11 +13,11 @@ import requests
 from rasterio.errors import RasterioError
 from requests.utils import get_environ_proxies
 
-from rio_terrascope import gdal
+from rio_terrascope import certificates, gdal
 from rio_terrascope.credentials import find_credentials
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
@@ -67,12 +67,13 @@ def examine(url: str | None = None) -> Iterator[Finding]:
         yield _failed("settings", error, "correct that variable, or unset it; https:// is what is wanted")
         return
     yield _settings(settings)
+    yield _certificates()
     found, tokens = _credentials(settings)
     yield found
-    login_host = _reachable("login host", settings.token_url)
+    login_host = _reachable("login host", settings.token_url, certificates.for_requests())
     yield login_host
     for origin in settings.origins:
-        yield _reachable("data host", origin)
+        yield _reachable("data host", origin, certificates.for_gdal())
     logged_in = False
     if tokens is None:
         yield Finding("login", "skipped", "there is nothing to log in with")
@@ -132,6 +133,25 @@ def _settings(settings: Settings) -> Finding:
     return Finding("settings", "ok", f"{what} ({', '.join(changed)} set)" if changed else what)
 
 
+def _certificates() -> Finding:
+    """Say whose certificates are trusted, and which variable names a file that is none."""
+    bundles = certificates.named()
+    faults = {bundle.variable: fault for bundle in bundles if (fault := bundle.fault())}
+    if faults:
+        advice = f"correct {' and '.join(faults)}, or unset {'it' if len(faults) == 1 else 'them'}"
+        return Finding("certificates", "warning", "; ".join(faults.values()), advice)
+    login, data = certificates.for_requests(), certificates.for_gdal()
+    if login is None or data is None:  # one variable is enough for both, so it is none or both
+        return Finding("certificates", "ok", "the usual authorities are trusted (certifi's)")
+    if login == data:
+        return Finding("certificates", "ok", f"those in {login.path} are trusted ({login.variable})")
+    what = (
+        f"those in {login.path} are trusted for the login ({login.variable}), "
+        f"those in {data.path} for the data ({data.variable})"
+    )
+    return Finding("certificates", "ok", what)
+
+
 def _credentials(settings: Settings) -> tuple[Finding, TokenSource | None]:
     try:
         found = find_credentials(settings)
@@ -141,11 +161,11 @@ def _credentials(settings: Settings) -> tuple[Finding, TokenSource | None]:
     return Finding("credentials", "ok", f"user {found.username}, from {found.source}"), tokens
 
 
-def _reachable(name: str, address: str) -> Finding:
-    """Look a host up, and ask it for anything at all, over TLS as `requests` checks it."""
+def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> Finding:
+    """Look a host up, and ask it for anything at all, over TLS with these authorities."""
     parts = urlsplit(address)
     host, where = parts.hostname or "", parts.netloc
-    proxy = get_environ_proxies(address).get(parts.scheme)
+    proxy = None if stays_here(address) else get_environ_proxies(address).get(parts.scheme)
     if proxy is None:  # a proxy looks the name up itself
         try:
             socket.getaddrinfo(host, parts.port or parts.scheme)
@@ -155,22 +175,24 @@ def _reachable(name: str, address: str) -> Finding:
             return Finding(name, "failed", f"{where} has no address ({reason})", advice)
     try:
         with requests.Session() as session:
-            session.trust_env = True
+            session.trust_env = not stays_here(address)
             session.get(
                 f"{parts.scheme}://{where}/",
                 auth=lambda request: request,  # none, not even ~/.netrc's
+                verify=bundle.path if bundle else True,
                 allow_redirects=False,
                 stream=True,
                 timeout=TIMEOUT,
             ).close()
-    except requests.exceptions.SSLError:
-        advice = (
-            "where the network has a certificate authority of its own, name its file in REQUESTS_CA_BUNDLE"
-        )
-        return Finding(name, "failed", f"the TLS certificate of {where} is not accepted", advice)
+    except requests.exceptions.SSLError as error:
+        what, advice = certificates.why_refused(error, bundle)
+        return Finding(name, "failed", f"{where}: {what}", advice)
     except requests.RequestException as error:
         advice = "check the network, firewall and HTTPS_PROXY"
         return Finding(name, "failed", f"{where} does not answer ({type(error).__name__})", advice)
+    except OSError as error:  # requests says so that there is no file of certificates
+        what, advice = certificates.why_refused(error, bundle)
+        return Finding(name, "failed", what, advice)
     secured = "over TLS" if parts.scheme == "https" else "without TLS, on this machine"
     return Finding(name, "ok", f"{where} answers {secured}{', through a proxy' if proxy else ''}")
 
@@ -193,20 +215,24 @@ def _range_request(url: str, token: str | None) -> Finding:
         return request
 
     host = urlsplit(url).netloc
+    bundle = certificates.for_gdal()
+    session = requests.Session()
+    session.trust_env = not stays_here(url)
     try:
         with (
-            requests.Session() as session,
+            session,
             session.get(
                 url,
                 headers={"Range": _FIRST_BYTES},
                 auth=authorize,
+                verify=bundle.path if bundle else True,
                 allow_redirects=False,
                 stream=True,
                 timeout=TIMEOUT,
             ) as response,
         ):
             status, kind = response.status_code, response.headers.get("Content-Type", "")
-    except requests.RequestException as error:
+    except OSError as error:  # all of requests' own, and a file of certificates that is not there
         return Finding(
             step, "failed", f"{host} does not answer ({type(error).__name__})", "try again in a while"
         )

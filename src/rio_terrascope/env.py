@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +17,11 @@ import requests
 from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
-from rio_terrascope import gdal
+from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 
@@ -271,9 +272,10 @@ class TerrascopeEnv(rasterio.Env):
             if not isinstance(second, _Refusal):
                 return second
             first = second
+        said = _servers_reason(fp, first.token)
         raise AccessDeniedError(
-            f"{fp} was refused: {first.reason}, although the login is valid. Next: open it in a browser "
-            "where you are logged in to Terrascope, and accept its licence or ask for access there; "
+            f"{fp} was refused: {first.reason}{said}, although the login is valid. Next: open it in a "
+            "browser where you are logged in to Terrascope, and accept its licence or ask for access there; "
             "after that, env.refresh() and try again."
         )
 
@@ -287,6 +289,8 @@ class TerrascopeEnv(rasterio.Env):
             gdal.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
             if refusal is None:
+                if advice := certificates.advice_for_gdal(str(error)):
+                    error.add_note(f"Next: {advice}.")
                 raise
         return refusal
 
@@ -305,6 +309,8 @@ class TerrascopeEnv(rasterio.Env):
             for key, value in (gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS).items()
             if not _is_configured(key)
         }
+        if bundle := certificates.for_gdal():
+            options[bundle.gdal_option] = bundle.path
         return options | self._env_arguments | self._header_option(stay.login.tokens.get())
 
     def _header_option(self, token: Token) -> dict[str, str]:
@@ -451,6 +457,7 @@ class _Refusal:
 
     reason: str
     lapsed: bool  # a new token may help
+    token: Token = field(repr=False)  # the one that was refused
 
 
 def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
@@ -458,36 +465,59 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
     # to the letter: GDAL's text holds the URL too, and a port may be 40123
     status = re.search(r"response code: (\d+)", str(error))
     if status and status[1] == "401":
-        return _Refusal("it answered 401 (Unauthorized)", lapsed=True)
+        return _Refusal("it answered 401 (Unauthorized)", True, token)
     if status and status[1] == "403":
-        return _Refusal("it answered 403 (Forbidden)", lapsed=False)
+        return _Refusal("it answered 403 (Forbidden)", False, token)
     if _NO_RASTER in str(error) and _is_login_page(url, token):
-        return _Refusal("it answered with a login page", lapsed=True)
+        return _Refusal("it answered with a login page", True, token)
     return None
 
 
 def _is_login_page(url: str, token: Token) -> bool:
-    """Ask a URL for its first bytes: HTML, or a redirect to elsewhere, is no raster but a login page."""
+    """Tell whether a URL answers with HTML or a redirect to elsewhere: a login page, and no raster."""
+    with _first_bytes(url, token) as response:
+        if response is None:
+            return False
+        return response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html")
+
+
+def _servers_reason(url: str, token: Token) -> str:
+    """Ask once more, for what GDAL does not tell: the server's own words (RFC 6750, section 3)."""
+    with _first_bytes(url, token) as response:
+        challenge = response.headers.get("WWW-Authenticate", "") if response is not None else ""
+    said = re.search(r'error_description="([^"]*)"', challenge) or re.search(r'error="([^"]*)"', challenge)
+    if said is None:
+        return ""
+    words = "".join(c for c in said[1].replace(token.access_token, "***") if c.isprintable())
+    return f": {words[:200].strip().rstrip('.')}"
+
+
+@contextlib.contextmanager
+def _first_bytes(url: str, token: Token) -> Iterator[requests.Response | None]:
+    """Ask a URL for its first bytes, as GDAL does, and yield the answer; None if there is none."""
 
     def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {token.access_token}"
         return request
 
-    try:
-        with (
-            requests.Session() as session,
-            session.get(
+    bundle = certificates.for_gdal()
+    with requests.Session() as session:
+        session.trust_env = not stays_here(url.removeprefix("/vsicurl/"))
+        try:
+            response = session.get(
                 url.removeprefix("/vsicurl/"),
                 headers={"Range": "bytes=0-255"},
                 auth=bearer,
+                verify=bundle.path if bundle else True,
                 allow_redirects=False,
                 stream=True,
                 timeout=(10, 30),
-            ) as response,
-        ):
-            return response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html")
-    except requests.RequestException:
-        return False
+            )
+        except OSError:  # all of requests' own, and a file of certificates that is not there
+            yield None
+            return
+        with response:
+            yield response
 
 
 def _is_configured(key: str) -> bool:

@@ -55,6 +55,9 @@ PROCESS_OPTIONS = {
     "GDAL_HTTP_MULTIPLEX": "YES",
 }
 
+# Empty, it keeps requests from a proxy that HTTP_PROXY names. Honoured per path.
+PROXY = "GDAL_HTTP_PROXY"
+
 _CHUNK = 16384  # bytes that GDAL fetches at least
 _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 

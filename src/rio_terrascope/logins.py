@@ -8,10 +8,10 @@ from typing import Literal
 
 import rasterio.env
 
-from rio_terrascope import gdal
+from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccountConflictError, SettingsError
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings, url_prefixes
+from rio_terrascope.settings import Settings, stays_here, url_prefixes
 from rio_terrascope.tokens import TICK, TokenSource
 
 Scope = Literal["origins", "env"]
@@ -94,6 +94,7 @@ class Stay:
         for key, default in gdal.PATH_OPTIONS.items():
             # a user's own value is set per path too, since that of an Env vanishes for moments
             self.path_options[key] = given.get(key) or options.theirs(key) or default
+        self.path_options |= _authorities(given, options)
         for key, default in gdal.PROCESS_OPTIONS.items():
             if key in given or options.theirs(key) is None:
                 self.process_options[key] = given.get(key, default)
@@ -102,6 +103,17 @@ class Stay:
         headers = given.get(gdal.HEADERS) or options.theirs(gdal.HEADERS) or ""
         if headers != gdal.without_authorization(headers):
             self.path_options[gdal.HEADERS] = gdal.without_authorization(headers)
+
+
+def _authorities(given: Mapping[str, str], options: gdal.AppliedOptions) -> dict[str, str]:
+    """Return the option that names the certificates to trust, if GDAL's own are not the ones."""
+    theirs = options.theirs(certificates.GDAL_VARIABLE)
+    if own := given.get(certificates.GDAL_VARIABLE):
+        return {certificates.GDAL_VARIABLE: own}
+    if theirs and not certificates.is_default(theirs):
+        return {certificates.GDAL_VARIABLE: theirs}
+    bundle = certificates.for_gdal()
+    return {bundle.gdal_option: bundle.path} if bundle else {}
 
 
 class Logins:
@@ -221,6 +233,8 @@ class Logins:
             for prefix in vsi_prefixes(stay.settings):
                 wanted[prefix, gdal.HEADER_FILE] = str(header_file.path)
                 wanted |= {(prefix, key): value for key, value in stay.path_options.items()}
+                if stays_here(prefix.removeprefix("/vsicurl/")):
+                    wanted[prefix, gdal.PROXY] = ""
             wanted |= {(None, key): value for key, value in stay.process_options.items()}
         for stay in self._stays:
             if stay.entered and stay.scope == "env":

@@ -18,8 +18,9 @@ from typing import Any, NoReturn, TypeGuard
 
 import requests
 
+from rio_terrascope import certificates
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 
 log = logging.getLogger(__name__)
 
@@ -159,11 +160,14 @@ class TokenEndpoint:
         Nothing of requests' exceptions is kept, not even as the context of ours:
         they hold the request, and the request holds the password.
         """
+        bundle = certificates.for_requests()
+        # a session a request: there is one in minutes, and a forked child must not
+        # share a connection that its parent keeps open
+        session = requests.Session()
+        session.trust_env = not stays_here(self.settings.token_url)
         try:
-            # a session a request: there is one in minutes, and a forked child must not
-            # share a connection that its parent keeps open
             with (
-                requests.Session() as session,
+                session,
                 session.post(
                     self.settings.token_url,
                     data=form,
@@ -173,25 +177,25 @@ class TokenEndpoint:
                     allow_redirects=False,
                     # without an auth of our own requests adds one from ~/.netrc
                     auth=_no_auth,
+                    verify=bundle.path if bundle else True,
                     stream=True,
                 ) as response,
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
-            if isinstance(_cause(error), ssl.SSLCertVerificationError):
-                return _Answer(
-                    f"its TLS certificate is not accepted ({_innermost(error)}; where a network has a "
-                    "certificate authority of its own, REQUESTS_CA_BUNDLE names its file)"
-                )
-            # cut off in the middle, or no TLS at all
-            may_pass = isinstance(_cause(error), ssl.SSLEOFError)
-            return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=may_pass)
+            if isinstance(certificates.innermost(error), ssl.SSLEOFError):  # cut off in the middle
+                return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=True)
+            what, advice = certificates.why_refused(error, bundle)
+            return _Answer(what, advice=advice)
         except requests.exceptions.Timeout:
             return _Answer("no answer in time", may_pass=True)
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             return _Answer(f"the connection failed ({_innermost(error)})", may_pass=True)
         except requests.exceptions.RequestException as error:
             return _Answer(f"the request could not be made ({type(error).__name__})")
+        except OSError as error:  # requests says so that there is no file of certificates
+            what, advice = certificates.why_refused(error, bundle)
+            return _Answer(what, advice=advice)
 
     def _read(self, answer: "_Answer", form: "_Form", asked_at: float) -> Token:
         """Turn a final answer into a token or into the exception that it means."""
@@ -224,7 +228,8 @@ class TokenEndpoint:
                 f"no login at {self.settings.token_host}: {reason}. Next: try again then.",
                 retry_after=answer.retry_after,
             )
-        self._fail(TokenEndpointError, reason, "check TERRASCOPE_TOKEN_URL and your network's proxy")
+        advice = answer.advice or "check TERRASCOPE_TOKEN_URL and your network's proxy"
+        self._fail(TokenEndpointError, reason, advice)
 
     def _fail(self, error: type[TerrascopeError], what: str, advice: str) -> NoReturn:
         raise error(f"no login at {self.settings.token_host}: {what}. Next: {advice}.")
@@ -253,6 +258,7 @@ class _Answer:
     body: bytes = field(default=b"", repr=False)
     may_pass: bool = False  # worth another attempt
     retry_after: float | None = None  # seconds
+    advice: str = ""  # what to do next, where that is known already
 
     @classmethod
     def of(cls, response: requests.Response, now: float) -> "_Answer":
@@ -349,24 +355,9 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return the cause at the bottom of requests' nested exceptions."""
-    seen = error
-    while True:
-        inner = (
-            seen.__cause__
-            or seen.__context__
-            or next((arg for arg in seen.args if isinstance(arg, BaseException)), None)
-            or getattr(seen, "reason", None)
-        )
-        if not isinstance(inner, BaseException) or inner is seen:
-            return seen
-        seen = inner
-
-
 def _innermost(error: BaseException) -> str:
-    """Name that cause: 'Connection refused', say."""
-    cause = _cause(error)
+    """Name the cause at the bottom of requests' nested exceptions: 'Connection refused', say."""
+    cause = certificates.innermost(error)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return type(cause).__name__

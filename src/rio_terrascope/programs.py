@@ -13,13 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import certifi
-
-from rio_terrascope import gdal
+from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.logins import vsi_prefixes
 from rio_terrascope.oidc import Token
-from rio_terrascope.settings import Settings
+from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
 # Where GDAL looks for its configuration when GDAL_CONFIG_FILE is not set. There is one for the
@@ -91,7 +89,7 @@ def for_child(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if name != "TERRASCOPE_PASSWORD" and not (name in bundles and value == certifi.where())
+        if name != "TERRASCOPE_PASSWORD" and not (name in bundles and certificates.is_default(value))
     }
 
 
@@ -120,6 +118,8 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     # an environment variable or the user's file is asked first by GDAL where it is not set per path
     process_options = {k: v for k, v in gdal.PROCESS_OPTIONS.items() if k not in theirs}
     path_options = {key: theirs.get(key, default) for key, default in gdal.PATH_OPTIONS.items()}
+    if bundle := certificates.for_gdal(theirs):
+        path_options[bundle.gdal_option] = bundle.path
     headers = theirs.get(gdal.HEADERS, "")
     if headers != gdal.without_authorization(headers):  # a token pasted there would go along with ours
         path_options[gdal.HEADERS] = gdal.without_authorization(headers)
@@ -129,6 +129,8 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     for number, prefix in enumerate(vsi_prefixes(settings)):
         lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}", f"{gdal.HEADER_FILE}={header_file}"]
         lines += [f"{key}={value}" for key, value in path_options.items()]
+        if stays_here(prefix.removeprefix("/vsicurl/")):
+            lines.append(f"{gdal.PROXY}=")
     return "\n".join(lines).lstrip() + "\n"
 
 
@@ -136,6 +138,8 @@ def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict
     """Return the environment variables that give a GDAL of any age the token, for every host."""
     options = gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS
     chosen = {key: environ.get(key) or default for key, default in options.items()}
+    if bundle := certificates.for_gdal(environ):
+        chosen[bundle.gdal_option] = bundle.path
     headers = environ.get(gdal.HEADERS, "")
     if headers != gdal.without_authorization(headers):
         chosen[gdal.HEADERS] = gdal.without_authorization(headers)

@@ -128,6 +128,15 @@ def url_prefixes(origin: str) -> tuple[str, ...]:
     return (f"{origin}/",)
 
 
+def stays_here(url: str) -> bool:
+    """Tell whether a URL is ``http://`` to this machine: secrets in it must not go through a proxy.
+
+    HTTP_PROXY would have them cross the network in the clear, and the proxy's own loopback is not ours.
+    """
+    parts = urlsplit(url)
+    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
 def checked_url(url: str, what: str) -> str:
     """Return a URL as it is, if what goes there and comes from there is safe on the way.
 

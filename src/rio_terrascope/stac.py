@@ -7,12 +7,17 @@ not, nor does `prefer_local`.
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from rio_terrascope import certificates
 from rio_terrascope.errors import CatalogueError
-from rio_terrascope.settings import checked_url
+from rio_terrascope.settings import checked_url, stays_here
 
 if TYPE_CHECKING:
     from pystac_client import Client
@@ -84,6 +89,8 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         options["stac_io"] = StacApiIO(max_retries=busy)
         # without an auth of our own requests looks for one in ~/.netrc
         options["stac_io"].session.auth = lambda request: request
+        options["stac_io"].session.mount("https://", _Trusting(max_retries=busy))
+        options["stac_io"].session.trust_env = not stays_here(url)
     with catalogue_errors(url):
         # with the slash: pystac-client asks a second time for a root that seems to be another than its own
         return Client.open(url if urlsplit(url).path else f"{url}/", **options)
@@ -100,6 +107,15 @@ def catalogue_url(url: str | None = None) -> str:
     return checked_url(url or os.environ.get("TERRASCOPE_STAC_URL") or CATALOGUE_URL, "the catalogue's URL")
 
 
+class _Trusting(HTTPAdapter):
+    """Trusts whom the login trusts; pystac-client leaves a session's ``verify`` aside."""
+
+    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+        if bundle := certificates.for_requests():
+            kwargs["verify"] = bundle.path
+        return super().send(request, *args, **kwargs)
+
+
 @contextlib.contextmanager
 def catalogue_errors(url: str) -> Iterator[None]:
     """Turn what pystac-client raises inside the block into `CatalogueError`, which names the host."""
@@ -112,6 +128,13 @@ def catalogue_errors(url: str) -> Iterator[None]:
         raise
     except APIError as error:
         status = getattr(error, "status_code", None)
+        bundle = certificates.for_requests()
+        is_tls = isinstance(certificates.innermost(error), ssl.SSLError)
+        if status is None and (is_tls or (bundle and bundle.fault())):
+            what, advice = certificates.why_refused(error, bundle)
+            raise CatalogueError(
+                f"the catalogue at {host} cannot be reached: {what}. Next: {advice}."
+            ) from error
         if status is None:
             raise CatalogueError(
                 f"the catalogue at {host} cannot be reached ({_reason(error)}). "

@@ -13,12 +13,12 @@ def test_all_is_well(tsread, sandbox):
     found = states(tsread, sandbox.url())
     assert {state for state, _, _ in found.values()} == {"ok"}
     assert list(found) == [
-        "versions", "scope", "settings", "credentials", "login host", "data host", "login",
+        "versions", "scope", "settings", "certificates", "credentials", "login host", "data host", "login",
         "range request", "GDAL",
     ]  # fmt: skip
     assert "TERRASCOPE_USERNAME" in found["credentials"][1]
     done = tsread("doctor", sandbox.url())
-    assert done.stdout.count("ok ") >= 9
+    assert done.stdout.count("ok ") >= 10
     assert sandbox.password not in done.stdout + done.stderr
 
 

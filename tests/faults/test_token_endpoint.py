@@ -151,8 +151,13 @@ TROUBLE = [
         for status in (429, 500, 502, 503)
     ],
     case("slow drip", '"a body without end"', "1", World.drip),
-    case("unknown certificate", '"its TLS certificate is not accepted"', "1", World.certificate),
-    case("no TLS at an `https://` URL", '"the TLS connection failed"', "1", World.no_tls),
+    case(
+        "unknown certificate",
+        '"its certificate was not signed by"',
+        "1",
+        World.certificate,
+    ),
+    case("no TLS at an `https://` URL", '"it does not speak TLS as it should"', "1", World.no_tls),
     case("HTML with 200", '"it is no JSON object"', "1", lambda w: w.answers("<html>Welcome</html>")),
     case("truncated JSON", '"it is no JSON object"', "1", lambda w: w.answers('{"access_token": "ey')),
     case("no `access_token`", '"it has no access_token"', "1", lambda w: w.lacks("access_token")),

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
+from rio_terrascope import certificates
 from rio_terrascope.errors import TerrascopeError
 
 _URL = re.compile(r"(?:/vsicurl/)?(https?://[^\s'\"?]+)")
@@ -59,6 +60,9 @@ def _read_trouble(message: str, cause: str) -> str:
         )
     if status:
         return f"{where}{host} is in trouble, it answered {status[1]}. Next: try again in a while."
+    if advice := certificates.advice_for_gdal(message):
+        what = message[message.index("CURL error: ") :].removeprefix("CURL error: ").rstrip(".")
+        return f"{where}the certificate of {host} is not accepted ({what}). Next: {advice}."
     if curl := re.search(r"CURL error: (.*)", message):
         return (
             f"{where}{host} cannot be reached ({curl[1].rstrip('.')}). Next: check the URL and your network."

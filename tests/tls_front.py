@@ -1,0 +1,36 @@
+"""TLS in front of a server that has none: takes connections, and hands on what is in them.
+
+Run as a process of its own, since GDAL holds the interpreter's lock while it asks:
+``python tls_front.py CERTIFICATE PORT...`` prints the port in front of each.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import sys
+
+
+async def pump(reader, writer):
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def main(certificate, *ports):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    for port in ports:
+
+        async def serve(reader, writer, port=port):
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+        front = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        print(front.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until who started it ends
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
