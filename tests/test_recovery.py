@@ -42,6 +42,14 @@ def test_twenty_threads_share_one_recovery(sandbox, in_threads):
     assert grants(sandbox.requests(), "refresh_token") == 1
 
 
+def test_a_token_that_dies_between_the_first_two_requests_of_an_open(sandbox):
+    """GDAL then says that the file is no raster."""
+    sandbox.fail(401, times=None, method="GET", body="{}", content_type="application/json")
+    with terrascope_env() as env, pytest.raises(AccessDeniedError, match="401"):
+        env.open(sandbox.url())
+    assert grants(sandbox.requests(), "refresh_token") == 1
+
+
 def test_refresh_heals_plain_opens_too(sandbox):
     with terrascope_env() as env:
         sandbox.revoke_tokens()

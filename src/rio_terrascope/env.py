@@ -468,17 +468,15 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
         return _Refusal("it answered 401 (Unauthorized)", True, token)
     if status and status[1] == "403":
         return _Refusal("it answered 403 (Forbidden)", False, token)
-    if _NO_RASTER in str(error) and _is_login_page(url, token):
-        return _Refusal("it answered with a login page", True, token)
+    if _NO_RASTER in str(error):  # GDAL does not tell what it took for a file, so look at it
+        with _first_bytes(url, token) as response:
+            if response is None:
+                return None
+            if response.status_code == 401:  # the token died between GDAL's first two requests
+                return _Refusal("it answered 401 (Unauthorized)", True, token)
+            if response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html"):
+                return _Refusal("it answered with a login page", True, token)
     return None
-
-
-def _is_login_page(url: str, token: Token) -> bool:
-    """Tell whether a URL answers with HTML or a redirect to elsewhere: a login page, and no raster."""
-    with _first_bytes(url, token) as response:
-        if response is None:
-            return False
-        return response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _servers_reason(url: str, token: Token) -> str:

@@ -201,13 +201,14 @@ class TokenSource:
             return
         if self._due_in() > 0 or self._flight.locked():
             return
+        stopped = self._stopped.is_set()
         try:
             self._renew(token, attempts=1)
         except TerrascopeError as error:
             left = self.seconds_left
             state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
             # who stops in the middle of it wants no token any more
-            level = logging.DEBUG if self._stopped.is_set() else logging.WARNING
+            level = logging.DEBUG if self._stopped.is_set() and not stopped else logging.WARNING
             log.log(level, "the token was not refreshed, %s: %s", state, error)
 
     def adopt(self, credentials: Credentials) -> Token:
