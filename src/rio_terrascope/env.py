@@ -21,6 +21,7 @@ from rio_terrascope import certificates, gdal
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.oidc import Token
+from rio_terrascope.opening import NO_RASTER, open_whole
 from rio_terrascope.settings import Settings, stays_here
 from rio_terrascope.tokens import TokenSource
 
@@ -284,7 +285,7 @@ class TerrascopeEnv(rasterio.Env):
         option = self._header_option(token) if self.scope == "env" else {}
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return _open_whole(url, *args, **kwargs)
+                return open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
             gdal.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
@@ -430,25 +431,6 @@ _until_logout: list[TerrascopeEnv] = []
 
 
 # GDAL's words for bytes that it cannot read
-_NO_RASTER = "not recognized as being in a supported file format"
-
-
-def _open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
-    """Open a URL, and once more where the connection broke in the middle of the file's header."""
-    for attempt in (1, 2):
-        try:
-            dataset = rasterio.open(url, *args, **kwargs)
-        except RasterioIOError as error:
-            # of a server that does not answer, nothing more is asked
-            came = _NO_RASTER in str(error) or "Failed to read directory" in str(error)
-            if attempt == 2 or not came or not gdal.is_cut_short(url):
-                raise
-        else:
-            if not gdal.is_cut_short(url):
-                return dataset
-            dataset.close()
-        gdal.forget(url)
-    raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
 
 
 @dataclass(frozen=True)
@@ -468,7 +450,7 @@ def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
         return _Refusal("it answered 401 (Unauthorized)", True, token)
     if status and status[1] == "403":
         return _Refusal("it answered 403 (Forbidden)", False, token)
-    if _NO_RASTER in str(error):  # GDAL does not tell what it took for a file, so look at it
+    if NO_RASTER in str(error):  # GDAL does not tell what it took for a file, so look at it
         with _first_bytes(url, token) as response:
             if response is None:
                 return None

@@ -59,6 +59,7 @@ PROCESS_OPTIONS = {
 PROXY = "GDAL_HTTP_PROXY"
 
 _CHUNK = 16384  # bytes that GDAL fetches at least
+_OF_RASTER = 2  # GDAL_OF_RASTER, for reading
 _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 
 
@@ -66,7 +67,8 @@ _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 def _libgdal() -> ctypes.CDLL:
     """Return the libgdal that rasterio has loaded; its symbols are found through rasterio's own module."""
     lib = ctypes.CDLL(rasterio._env.__file__)
-    text, file = ctypes.c_char_p, ctypes.c_void_p
+    text, file, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int
+    dataset = band = ctypes.c_void_p
     for name, result, *arguments in (
         ("VSISetPathSpecificOption", None, text, text, text),
         ("VSIGetPathSpecificOption", text, text, text, text),
@@ -77,9 +79,15 @@ def _libgdal() -> ctypes.CDLL:
         ("CPLGetGlobalConfigOption", text, text, text),
         ("VSIFOpenL", file, text, text),
         ("VSIFReadL", ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, file),
-        ("VSIFSeekL", ctypes.c_int, file, ctypes.c_uint64, ctypes.c_int),
+        ("VSIFSeekL", number, file, ctypes.c_uint64, number),
         ("VSIFTellL", ctypes.c_uint64, file),
-        ("VSIFCloseL", ctypes.c_int, file),
+        ("VSIFCloseL", number, file),
+        ("GDALOpenEx", dataset, text, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+        ("GDALGetRasterBand", band, dataset, number),
+        ("GDALGetMaskFlags", number, band),
+        ("GDALClose", number, dataset),
+        ("CPLPushErrorHandler", None, ctypes.c_void_p),
+        ("CPLPopErrorHandler", None),
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
@@ -154,6 +162,27 @@ def is_cut_short(path: str) -> bool:
     finally:
         lib.VSIFCloseL(file)
     return bool(0 < got < wanted)
+
+
+def read_directories(path: str) -> None:
+    """Let GDAL read all of the header of a file that has been opened, its overviews' parts too.
+
+    Without Python's lock, which ctypes gives up during a call; why, `opening.open_whole` tells.
+    """
+    if why_not_scoped() is not None:
+        return
+    lib = _libgdal()
+    # rasterio's own handler stays out of it: what is wrong will be told when the file is read
+    lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
+    try:
+        dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
+        if dataset:
+            band = lib.GDALGetRasterBand(dataset, 1)
+            if band:
+                lib.GDALGetMaskFlags(band)
+            lib.GDALClose(dataset)
+    finally:
+        lib.CPLPopErrorHandler()
 
 
 def vsi_path(url: str) -> str:

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from rio_terrascope import gdal
 from rio_terrascope.env import active_env
+from rio_terrascope.opening import open_whole
 
 # An open dataset keeps the blocks that were read of it, up to 5 % of the machine's memory in all of them.
 # Each block is read once here, so a dataset is closed after so many pixels. To open it again makes no
@@ -42,8 +43,6 @@ class Datasets:
         self._idle: OrderedDict[Any, str] = OrderedDict()  # dataset: URL, the latest used last
         self._pixels: Counter[Any] = Counter()  # read of each idle dataset
         self._lock = threading.Lock()
-        self._first_open: dict[str, threading.Lock] = {}
-        self._opened: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -110,12 +109,6 @@ class Datasets:
                 if self._idle[dataset] == url:
                     del self._idle[dataset]
                     return dataset
-            first = self._first_open.setdefault(url, threading.Lock())
-        with first:
-            if url not in self._opened:
-                dataset = open_dataset(url)
-                self._opened.add(url)
-                return dataset
         return open_dataset(url)
 
     def _give_back(self, url: str, dataset: Any, pixels: int) -> None:
@@ -151,7 +144,9 @@ class _ReadFailed(RasterioIOError):
 def open_dataset(url: str) -> Any:
     """Open a dataset, with the recovery of `TerrascopeEnv.open` where an env covers the URL."""
     env = active_env(url)
-    return rasterio.open(url) if env is None else env.open(url)
+    if env is not None:
+        return env.open(url)
+    return open_whole(url) if _is_http(url) else rasterio.open(url)
 
 
 @contextlib.contextmanager
@@ -171,5 +166,9 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _forget(url: str) -> None:
-    if url.startswith(("http://", "https://", "/vsicurl/")) and gdal.why_not_scoped() is None:
+    if _is_http(url) and gdal.why_not_scoped() is None:
         gdal.forget(url)
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://", "/vsicurl/"))
