@@ -1,0 +1,68 @@
+"""One thread at a time opens a URL, and with all of its header: what else hangs is told in opening.py."""
+
+import multiprocessing
+
+from helpers import assert_same_pixels, enter_and_read, some_windows
+from rio_terrascope import gdal, opening, sample, terrascope_env
+
+
+def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
+    sandbox.latency(0.05)
+    with terrascope_env() as env:
+        in_threads(*[lambda: env.open(sandbox.url()).close()] * 8)
+    methods = [request.method for request in sandbox.requests("data")]
+    assert methods.count("HEAD") == 1
+    assert len(methods) <= 3
+    assert opening._turns == {}
+
+
+def test_another_url_need_not_wait(sandbox, in_threads):
+    with terrascope_env() as env:
+        sandbox.hang(match="?slow", times=1)
+        slow, quick = f"{sandbox.url()}?slow", f"{sandbox.url()}?quick"
+
+        def open_quick():
+            sandbox.wait_for(lambda requests: any(r.query == "slow" for r in requests), server="data")
+            env.open(quick).close()
+            sandbox.heal()  # lets the other go
+
+        in_threads(lambda: env.open(slow).close(), open_quick)
+
+
+def test_masks_and_overviews_are_in_memory(sandbox, local):
+    """rasterio asks for them with the GIL held: a request then may wait for ever."""
+    with terrascope_env() as env, env.open(sandbox.url()) as src:
+        gdal.forget(sandbox.url())
+        sandbox.clear()
+        assert src.overviews(1) == local.overviews(1)
+        assert src.mask_flag_enums == local.mask_flag_enums
+        assert src.nodata == local.nodata
+        assert sandbox.requests("data") == []
+        assert_same_pixels(src, local, some_windows(1))
+
+
+def test_the_same_without_a_login(sandbox, local):
+    points = [local.xy(20000, 9000), local.xy(21000, 9500)]
+    seen = sample(sandbox.other_url("?open"), points, max_workers=2)
+    assert seen.data.tolist() == [values.tolist() for values in local.sample(points)]
+    assert [request.method for request in sandbox.requests("other")].count("HEAD") == 1
+
+
+def test_a_child_that_is_forked_while_a_thread_opens(sandbox):
+    """Its lock stays with the parent."""
+    here, there = multiprocessing.Pipe()
+    url, file = sandbox.url(), sandbox.file()
+    with terrascope_env(), opening._alone(gdal.vsi_path(url)):
+        child = multiprocessing.get_context("fork").Process(target=open_and_tell, args=(url, file, there))
+        child.start()
+        assert here.poll(30), "it hangs"
+        assert here.recv() == "opened"
+        here.send("stop")
+        assert here.recv() >= 1
+    child.join(30)
+
+
+def open_and_tell(url, file, pipe):
+    with terrascope_env() as env:
+        env.open(url).close()
+    enter_and_read(url, file, pipe)
