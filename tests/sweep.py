@@ -23,7 +23,12 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-SCENARIOS = [TESTS / "test_recovery.py", TESTS / "test_secrets.py"]
+SCENARIOS = [
+    TESTS / "faults",
+    TESTS / "test_recovery.py",
+    TESTS / "test_secrets.py",
+    TESTS / "test_leaving.py",
+]
 
 # The sandbox's access and refresh tokens are JWTs (RFC 7519), as Keycloak's are; the passwords are those
 # of the tests.
@@ -177,7 +182,7 @@ def main() -> None:
             "PYTHONPATH": str(TESTS),
             FOUND: str(report),
         }
-        options = ["-p", "sweep", "-p", "no:cacheprovider", "-s", "-v", "--log-level=DEBUG"]
+        options = ["-n", "0", "-p", "sweep", "-p", "no:cacheprovider", "-s", "-v", "--log-level=DEBUG"]
         options += [
             f"--log-file={folder / 'log'}",
             "--log-file-level=DEBUG",

@@ -46,9 +46,17 @@ def rows():
 
 
 def table():
-    """Return the tables in Markdown; faults in a row that look the same share a line."""
+    """Return a summary and the tables in Markdown; faults in a row that look the same share a line."""
     lines = []
-    for place, found in rows().items():
+    places = rows()
+    every = [row for found in places.values() for row in found]
+    wrong = [what for what, sees, _ in every if "WRONG" in sees]
+    lines.append(
+        f"{len(every)} faults, of which {len(every) - len(wrong)} end in right pixels, an error, a warning or a "
+        f"clean end; the other: {'; '.join(wrong)}."
+    )
+    lines.append("")
+    for place, found in places.items():
         lines += [f"| {place} | what you see | requests |", "| --- | --- | --- |"]
         for (sees, requests), alike in itertools.groupby(found, key=lambda row: row[1:]):
             lines.append(f"| {'; '.join(what for what, _, _ in alike)} | {sees} | {requests} |")
