@@ -52,8 +52,8 @@ def table():
     every = [row for found in places.values() for row in found]
     wrong = [what for what, sees, _ in every if "WRONG" in sees]
     lines.append(
-        f"{len(every)} faults, of which {len(every) - len(wrong)} end in right pixels, an error, a warning or a "
-        f"clean end; the other: {'; '.join(wrong)}."
+        f"{len(every)} faults, of which {len(every) - len(wrong)} end in right pixels, an error, a warning "
+        f"or a clean end; the other: {'; '.join(wrong)}."
     )
     lines.append("")
     for place, found in places.items():
