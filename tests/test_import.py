@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-OPTIONAL = ("starlette", "uvicorn", "joserfc", "distributed", "dask", "pystac", "pystac_client", "keyring")
+OPTIONAL = (
+    *("starlette", "uvicorn", "joserfc", "shapely"),  # [sandbox]
+    *("distributed", "dask", "pystac", "pystac_client", "keyring", "PIL", "matplotlib", "xarray"),
+)
 LOOK = """
 import sys, threading
 before = threading.active_count()
@@ -23,12 +26,15 @@ def test_no_optional_dependency_no_thread():
     run(LOOK.format(names=OPTIONAL))
 
 
-def test_it_works_where_no_optional_dependency_can_be_imported():
+def test_it_reads_where_no_optional_dependency_can_be_imported(sandbox):
     run(
         "import sys\n"
         f"for name in {OPTIONAL!r}: sys.modules[name] = None\n"
-        "import rio_terrascope\n"
-        "rio_terrascope.terrascope_env()\n"
+        "import rasterio, rio_terrascope\n"
+        "from rio_terrascope import *\n"
+        f"with rio_terrascope.terrascope_env(), rasterio.open({sandbox.url()!r}) as src:\n"
+        "    assert src.read(1, window=((33000, 33100), (6500, 6600))).any()\n"
+        f"    assert sample({sandbox.url()!r}, [(6.6, 0.2)]).shape == (1, 1)\n"
     )
 
 
