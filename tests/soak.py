@@ -104,9 +104,12 @@ class Reader:
         return self.remote.read(1, window=window), self.local.read(1, window=window)
 
     def opened_anew(self):
-        """A window of a dataset that is opened for it, without the recovery that env.open has."""
+        """A window of a dataset that is opened for it, without the recovery that env.open has.
+
+        Of a URL that no other thread reads: there rasterio may hang (README, "When things go wrong").
+        """
         (window,) = self.some()
-        with rasterio.open(self.random.choice(self.urls)) as remote:
+        with rasterio.open(f"{self.urls[0]}-of-{id(self)}-in-{os.getpid()}") as remote:
             return remote.read(1, window=window), self.local.read(1, window=window)
 
     def overview(self):
@@ -128,7 +131,7 @@ class Reader:
     def elsewhere(self):
         """Somebody else's server, which gets no token."""
         (window,) = self.some()
-        with rasterio.open(self.open_url) as remote:
+        with rasterio.open(f"{self.open_url}?of={id(self)}-in-{os.getpid()}") as remote:
             return remote.read(1, window=window), self.local.read(1, window=window)
 
 

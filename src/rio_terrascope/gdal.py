@@ -11,8 +11,9 @@ import functools
 import logging
 import os
 import tempfile
+import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import rasterio
@@ -61,6 +62,9 @@ PROXY = "GDAL_HTTP_PROXY"
 _CHUNK = 16384  # bytes that GDAL fetches at least
 _OF_RASTER = 2  # GDAL_OF_RASTER, for reading
 _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
+
+
+_memory = threading.Lock()  # held while something is forgotten, or must not be
 
 
 @functools.cache
@@ -128,7 +132,8 @@ def forget(path: str) -> None:
     Bytes, sizes, and that an open has failed: without this a 401 is answered again from memory.
     """
     if why_not_scoped() is None:
-        _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
+        with _memory:
+            _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
     else:
         with contextlib.suppress(ImportError):  # rasterio has it from 1.5 on
             from rasterio.cache import invalidate
@@ -162,6 +167,13 @@ def is_cut_short(path: str) -> bool:
     finally:
         lib.VSIFCloseL(file)
     return bool(0 < got < wanted)
+
+
+@contextlib.contextmanager
+def nothing_forgotten() -> Iterator[None]:
+    """Let no thread call `forget` inside the block."""
+    with _memory:
+        yield
 
 
 def read_directories(path: str) -> None:
@@ -402,3 +414,12 @@ def sweep() -> None:
                 if lock is not None:
                     _remove(folder, lock, os.getpid())
                     log.info("swept %s, which a killed process had left", folder)
+
+
+def _after_fork_in_child() -> None:
+    global _memory
+    _memory = threading.Lock()  # a thread of the parent, which did not come along, may have held it
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -183,7 +183,8 @@ class TokenEndpoint:
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
-            if isinstance(certificates.innermost(error), ssl.SSLEOFError):  # cut off in the middle
+            # cut off in the middle, with or without a word
+            if isinstance(certificates.innermost(error), ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=True)
             what, advice = certificates.why_refused(error, bundle)
             return _Answer(what, advice=advice)

@@ -24,7 +24,8 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     rasterio holds Python's lock (the GIL) when it first asks a dataset for its masks or overviews, and
     GDAL reads their directories then. Where another thread is fetching the same bytes, GDAL waits for it;
     and where that one has a warning to tell ("503, retrying"), it waits for the GIL: both for ever, and
-    with them every other thread. So the directories are read here, while no other thread opens the URL.
+    with them every other thread. So the directories are read here, without the GIL at first, while no other
+    thread opens the URL.
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
             else:
                 if not gdal.is_cut_short(url):
                     gdal.read_directories(url)
-                    _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
+                    with gdal.nothing_forgotten():
+                        gdal.read_directories(url)  # somebody may have let GDAL forget them meanwhile
+                        _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
                     return dataset
                 dataset.close()
             gdal.forget(url)
