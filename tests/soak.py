@@ -148,7 +148,13 @@ def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -
 def child(pipe, *where) -> None:
     """Read in a process of its own until the pipe says that it is over."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (pipe.recv(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        with contextlib.suppress(EOFError):  # the parent has ended
+            pipe.recv()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     with terrascope_env(**OPTIONS) as env:
         pipe.send(read_in_threads(env, THREADS_OF_A_CHILD, *where, ended))
 
