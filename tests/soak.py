@@ -83,7 +83,10 @@ class Reader:
             else:
                 self.counts["reads"] += 1
                 self.counts["repeated"] += attempt > 0
-                self.counts["wrong"] += not np.array_equal(seen, expected)
+                if not np.array_equal(seen, expected):
+                    self.counts["wrong"] += 1
+                    different = np.mean(np.asarray(seen) != np.asarray(expected))
+                    print(f"WRONG: {how.__name__}, {different:.1%} of {np.size(expected)} pixels", flush=True)
                 return
         self.counts["failed"] += 1
 

@@ -61,6 +61,7 @@ PROXY = "GDAL_HTTP_PROXY"
 
 _CHUNK = 16384  # bytes that GDAL fetches at least
 _OF_RASTER = 2  # GDAL_OF_RASTER, for reading
+_FAILURE = 3  # CE_Failure
 _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 
 
@@ -89,7 +90,10 @@ def _libgdal() -> ctypes.CDLL:
         ("GDALOpenEx", dataset, text, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
         ("GDALGetRasterBand", band, dataset, number),
         ("GDALGetMaskFlags", number, band),
+        ("GDALGetOverviewCount", number, band),
         ("GDALClose", number, dataset),
+        ("CPLErrorReset", None),
+        ("CPLGetLastErrorType", number),
         ("CPLPushErrorHandler", None, ctypes.c_void_p),
         ("CPLPopErrorHandler", None),
     ):
@@ -176,23 +180,32 @@ def nothing_forgotten() -> Iterator[None]:
         yield
 
 
-def read_directories(path: str) -> None:
-    """Let GDAL read all of the header of a file that has been opened, its overviews' parts too.
+def read_directories(path: str) -> int | None:
+    """Let GDAL read all of the header of a file that has been opened; return how many overviews it has.
+
+    -1 where that fails: GDAL leaves out the overviews whose directories it cannot read, without an error.
+    None where GDAL cannot be asked.
 
     Without Python's lock, which ctypes gives up during a call; why, `opening.open_whole` tells.
     """
     if why_not_scoped() is not None:
-        return
+        return None
     lib = _libgdal()
     # rasterio's own handler stays out of it: what is wrong will be told when the file is read
     lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
     try:
+        lib.CPLErrorReset()
         dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
-        if dataset:
-            band = lib.GDALGetRasterBand(dataset, 1)
-            if band:
-                lib.GDALGetMaskFlags(band)
-            lib.GDALClose(dataset)
+        if not dataset:
+            return -1
+        band = lib.GDALGetRasterBand(dataset, 1)
+        overviews = 0
+        if band:
+            lib.GDALGetMaskFlags(band)
+            overviews = lib.GDALGetOverviewCount(band)
+        failed = lib.CPLGetLastErrorType() >= _FAILURE
+        lib.GDALClose(dataset)
+        return -1 if failed else overviews
     finally:
         lib.CPLPopErrorHandler()
 

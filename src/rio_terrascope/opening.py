@@ -56,9 +56,12 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
                 if not gdal.is_cut_short(url):
                     gdal.read_directories(url)
                     with gdal.nothing_forgotten():
-                        gdal.read_directories(url)  # somebody may have let GDAL forget them meanwhile
+                        there = gdal.read_directories(url)  # again: somebody may have let GDAL forget them
                         _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
-                    return dataset
+                        read = len(dataset.overviews(1)) if dataset.count else 0
+                    # options may choose among the overviews
+                    if args or kwargs or there is None or there == read:
+                        return dataset
                 dataset.close()
             gdal.forget(url)
     raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
