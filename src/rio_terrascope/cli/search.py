@@ -59,6 +59,8 @@ def search(
         raise click.UsageError("give --table or --json, not both.")
     if bbox is not None and bbox[1] > bbox[3]:
         raise click.UsageError(f"the box {bbox} is upside down: it is west south east north.")
+    if bbox is not None and not all(-90 <= latitude <= 90 for latitude in (bbox[1], bbox[3])):
+        raise click.UsageError(f"the box {bbox} reaches beyond the poles: it is west south east north.")
     items, more = _found(collection, bbox, when, limit or LIMIT)
     if prefer_local:
         from rio_terrascope import stac
