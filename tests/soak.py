@@ -86,7 +86,11 @@ class Reader:
                 if not np.array_equal(seen, expected):
                     self.counts["wrong"] += 1
                     different = np.mean(np.asarray(seen) != np.asarray(expected))
-                    print(f"WRONG: {how.__name__}, {different:.1%} of {np.size(expected)} pixels", flush=True)
+                    print(
+                        f"WRONG: {how.__name__}, {different:.1%} of {np.size(expected)} pixels, "
+                        f"seen {np.unique(np.asarray(seen)[np.asarray(seen) != expected])}",
+                        flush=True,
+                    )
                 return
         self.counts["failed"] += 1
 

@@ -35,6 +35,9 @@ HEADERS = "GDAL_HTTP_HEADERS"
 # file's lines. This stops it. Not honoured per path, so it is set for the process.
 S3_REDIRECT = "CPL_VSIL_CURL_USE_S3_REDIRECT"
 
+# Whether GDAL reads where a GeoTIFF's blocks are only when they are read.
+LATE = "GTIFF_USE_DEFER_STRILE_LOADING"
+
 # The options that make windowed reads fast and patient. GDAL honours these per path:
 PATH_OPTIONS = {
     # no sidecar requests and no directory listing: 13 requests for open + one window become 3
@@ -51,6 +54,9 @@ PATH_OPTIONS = {
 PROCESS_OPTIONS = {
     # the headers of a tile with its overviews in one request instead of two
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    # where the blocks are is read on opening: two requests more for a WorldCover tile, whose overviews
+    # have many blocks. Where GDAL cannot read it later on, it takes blocks for empty: zeros and no error
+    LATE: "NO",
     # GDAL's defaults today, named because the reads here count on them
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
@@ -82,6 +88,8 @@ def _libgdal() -> ctypes.CDLL:
         ("CPLSetConfigOption", None, text, text),
         ("CPLGetConfigOption", text, text, text),
         ("CPLGetGlobalConfigOption", text, text, text),
+        ("CPLSetThreadLocalConfigOption", None, text, text),
+        ("CPLGetThreadLocalConfigOption", text, text, text),
         ("VSIFOpenL", file, text, text),
         ("VSIFReadL", ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, file),
         ("VSIFSeekL", number, file, ctypes.c_uint64, number),
@@ -128,6 +136,18 @@ def get_own_path_option(prefix: str, key: str) -> str | None:
     """Return the path-specific option alone: None where GDAL falls back on the configuration."""
     value = get_path_option(prefix, key)
     return None if value == get_config_option(key) else value
+
+
+@contextlib.contextmanager
+def for_this_thread(key: str, value: str) -> Iterator[None]:
+    """Set a configuration option inside the block, and in this thread alone."""
+    lib = _libgdal()
+    before = lib.CPLGetThreadLocalConfigOption(key.encode(), None)
+    lib.CPLSetThreadLocalConfigOption(key.encode(), value.encode())
+    try:
+        yield
+    finally:
+        lib.CPLSetThreadLocalConfigOption(key.encode(), before)
 
 
 def forget(path: str) -> None:

@@ -14,6 +14,9 @@ from rio_terrascope import gdal
 NO_RASTER = "not recognized as being in a supported file format"
 """How GDAL says that what it got is no raster."""
 
+_INCOMPLETE = (NO_RASTER, "Failed to read directory", "IO error during reading of")
+"""... or that its header is not all there."""
+
 
 def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     """Open a URL with `rasterio.open`, one thread at a time, and with all of its header.
@@ -44,13 +47,13 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
         As `rasterio.open` does, and if the connection breaks again.
     """
     with _alone(gdal.vsi_path(url)):
-        for attempt in (1, 2):
+        for _ in range(2):
             try:
                 dataset = rasterio.open(url, *args, **kwargs)
             except RasterioIOError as error:
                 # of a server that does not answer, nothing more is asked
-                came = NO_RASTER in str(error) or "Failed to read directory" in str(error)
-                if attempt == 2 or not came or not gdal.is_cut_short(url):
+                came = any(text in str(error) for text in _INCOMPLETE)
+                if not came or not gdal.is_cut_short(url):
                     raise
             else:
                 if not gdal.is_cut_short(url):

@@ -53,7 +53,7 @@ def table():
     wrong = [what for what, sees, _ in every if "WRONG" in sees]
     lines.append(
         f"{len(every)} faults, of which {len(every) - len(wrong)} end in right pixels, an error, a warning "
-        f"or a clean end; the other: {'; '.join(wrong)}."
+        f"or a clean end; the others: {'; '.join(wrong)}."
     )
     lines.append("")
     for place, found in places.items():

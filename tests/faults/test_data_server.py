@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from helpers import tokens_sent
@@ -199,27 +199,104 @@ def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
 
 
 @pytest.mark.fault(
+    "any of these when GDAL has dropped the header of a dataset that is open",
+    sees='`RasterioIOError`: "Read failed"; after `env.forget(url)`, opened anew, it reads on',
+    requests="at most 20 (a redirect to itself: 77)",
+)
+@pytest.mark.parametrize("way", ["plain", "env.open"])
+@pytest.mark.parametrize("prepare", [pytest.param(*p.values, id=p.id) for p in LASTING])
+def test_trouble_when_the_header_is_gone(row, sandbox, reads_right, prepare, way):
+    """GDAL would read where the blocks are later on, and take those for empty where it cannot."""
+    with terrascope_env(**SOON) as env:
+        with (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
+            env.forget(sandbox.url())
+            prepare(sandbox)
+            sandbox.clear()
+            with pytest.raises(RasterioIOError) as raised:
+                reads_right(src)
+            row.shows(raised.value)
+            reads = [request for request in sandbox.requests("data") if request.status != 302]
+            row.costs(reads or sandbox.requests("data")[::11])
+        sandbox.heal()
+        env.forget(sandbox.url())
+        with rasterio.open(sandbox.url()) as src:
+            reads_right(src)
+
+
+@pytest.mark.fault(
+    "403 a few times, which passes, when GDAL has dropped the header",
+    sees='right pixels, or `RasterioIOError`: "Read failed"',
+    requests="at most 30",
+)
+@pytest.mark.parametrize("times", range(1, 7))
+@pytest.mark.parametrize(
+    ("way", "part"), [("plain", "window"), ("env.open", "window"), ("env.open", "overview")]
+)
+def test_trouble_that_passes_when_the_header_is_gone(row, sandbox, local, lands, way, times, part):
+    """The blocks whose places GDAL could not read would be zeros, beside others that are right."""
+    with terrascope_env(**SOON) as env:
+        with (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
+            env.forget(sandbox.url())
+            sandbox.fail(403, times=times)
+            sandbox.clear()
+            what = {"window": lands[0].window}
+            if part == "overview":
+                what = {"window": Window(5000, 16000, 16000, 16000), "out_shape": (100, 100)}
+            try:
+                pixels = src.read(1, **what)
+            except RasterioIOError as error:
+                row.shows(error)
+            else:
+                np.testing.assert_array_equal(pixels, local.read(1, **what))
+                row.shows_kind("RasterioIOError")
+        row.costs(sandbox.requests("data") or 1)
+
+
+@pytest.mark.fault(
     "header cut short, plain `rasterio.open`",
-    sees="`NotGeoreferencedWarning`; right pixels, no georeferencing, until `env.refresh()`",
+    sees='`RasterioIOError`: "IO error", from memory until `env.open` or `env.refresh()`',
     requests="2",
 )
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_a_header_cut_short_and_a_plain_open(row, sandbox, local, reads_right):
+@pytest.mark.parametrize("way", ["open", "refresh"])
+def test_a_header_cut_short_and_a_plain_open(row, sandbox, local, reads_right, way):
     """GDAL takes what came for the whole, and keeps it: the reason for what `env.open` does."""
     with terrascope_env(**SOON) as env:
         sandbox.truncate(after=3000)
-        with pytest.warns(NotGeoreferencedWarning) as warned:
-            src = rasterio.open(sandbox.url())
+        for _ in range(3):
+            with pytest.raises(RasterioIOError) as raised:
+                rasterio.open(sandbox.url())
+        row.shows(raised.value)
         row.costs(sandbox.requests("data"))
-        with src:
-            assert src.crs is None
-            reads_right(src)
-        with rasterio.open(sandbox.url()) as src:
-            assert src.crs is None
-        env.refresh()
+        if way == "refresh":
+            env.refresh()
+        else:
+            env.open(sandbox.url()).close()
         with rasterio.open(sandbox.url()) as src:
             assert src.profile == local.profile
-        row.shows_kind(warned[0].category.__name__)
+            reads_right(src)
+
+
+@pytest.mark.fault(
+    "trouble between a plain `rasterio.open` and its first read, or a header cut short after its first half",
+    sees="WRONG: no overviews, and no error: a decimated read takes pixels of the full resolution",
+    requests="at most 5",
+)
+@pytest.mark.parametrize("trouble", ["cut short", "refused"])
+def test_overviews_that_a_plain_open_does_not_find(row, sandbox, local, reads_right, trouble):
+    """GDAL leaves out the overviews whose directories it cannot read. `env.open` notices."""
+    with terrascope_env(**SOON) as env:
+        if trouble == "cut short":
+            sandbox.truncate(after=30_000)
+        with rasterio.open(sandbox.url()) as src:
+            if trouble == "refused":
+                env.forget(sandbox.url())
+                sandbox.fail(403)
+            assert src.overviews(1) == []
+            row.costs(sandbox.requests("data"))
+            assert src.profile == local.profile
+            reads_right(src)
+        with env.open(sandbox.url()) as src:
+            assert src.overviews(1) == local.overviews(1)
 
 
 @pytest.mark.fault(

@@ -12,7 +12,7 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.datasets import Datasets, check_located
 from rio_terrascope.reading.grid import ON_THE_EDGE, bounds_window
 
 # GDAL takes an overview that is up to 1.2 times too coarse, and repeats some of its pixels. 1: never.
@@ -112,6 +112,7 @@ def read_shape(
         array: npt.NDArray[Any] = dataset.read(
             list(bands), window=window, out_shape=(len(bands), *shape), masked=masked
         )
+    check_located(dataset, window, shape)
     return array
 
 

@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rio_terrascope.reading.boxes import check_indexes
-from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.datasets import Datasets, check_located
 from rio_terrascope.reading.grid import pixels_of, reproject
 from rio_terrascope.reading.workers import Progress, Workers
 
@@ -230,6 +230,7 @@ def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any
     window = read.window
     at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
     values = dataset.read(layout.bands, window=window)[at].T
+    check_located(dataset, window)
     if layout.has_mask:
         return values, dataset.read_masks(layout.bands, window=window)[at].T == 0
     mask = np.zeros(values.shape, bool)
