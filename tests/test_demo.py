@@ -40,7 +40,8 @@ def test_demo_tells_in_six_lines_what_happened(demo):
     total, valid = lines["Requests"].split()[0], lines["Requests"].split()[5]
     assert total == valid
     assert int(total) > 10
-    assert lines["Elsewhere"].strip().startswith("3 redirected")
+    assert int(lines["Elsewhere"].split()[0]) >= 3
+    assert "redirected" in lines["Elsewhere"]
     assert "0 of them with the token" in lines["Elsewhere"]
     assert float(lines["Bytes read"].split()[0]) < float(lines["Bytes read"].split()[6])
     assert "with terrascope_env(" in done.stdout

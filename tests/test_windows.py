@@ -53,11 +53,14 @@ def test_a_vrt_over_two_tiles(sandbox, tiles, tmp_path):
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_one_window_takes_few_requests(sandbox, local):
+@pytest.mark.parametrize(("late", "most"), [(None, 5), (True, 4)])
+def test_one_window_takes_few_requests(sandbox, local, late, most):
+    """HEAD, header, pixels; of a WorldCover tile two more to read where all the blocks are."""
     window = Window(8192, 20480, 512, 512)
-    with terrascope_env(), rasterio.open(sandbox.url()) as src:
+    options = {} if late is None else {"GTIFF_USE_DEFER_STRILE_LOADING": late}
+    with terrascope_env(**options), rasterio.open(sandbox.url()) as src:
         assert_same_pixels(src, local, [window])
-    assert len(sandbox.requests("data")) <= 4
+    assert len(sandbox.requests("data")) <= most
 
 
 def test_public_files_and_local_files_are_read_as_ever(sandbox, tiles, local):

@@ -211,23 +211,30 @@ def read_directories(path: str) -> int | None:
     if why_not_scoped() is not None:
         return None
     lib = _libgdal()
-    # rasterio's own handler stays out of it: what is wrong will be told when the file is read
+    # rasterio's own handler stays out of it: what is wrong will be told when the file is read. The quiet
+    # one prints what is said for debugging, and that may hold signed URLs.
     lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
     try:
-        lib.CPLErrorReset()
-        dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
-        if not dataset:
-            return -1
-        band = lib.GDALGetRasterBand(dataset, 1)
-        overviews = 0
-        if band:
-            lib.GDALGetMaskFlags(band)
-            overviews = lib.GDALGetOverviewCount(band)
-        failed = lib.CPLGetLastErrorType() >= _FAILURE
-        lib.GDALClose(dataset)
-        return -1 if failed else overviews
+        with for_this_thread("CPL_DEBUG", "OFF"):
+            return _overviews(path)
     finally:
         lib.CPLPopErrorHandler()
+
+
+def _overviews(path: str) -> int:
+    lib = _libgdal()
+    lib.CPLErrorReset()
+    dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
+    if not dataset:
+        return -1
+    band = lib.GDALGetRasterBand(dataset, 1)
+    overviews: int = 0
+    if band:
+        lib.GDALGetMaskFlags(band)
+        overviews = lib.GDALGetOverviewCount(band)
+    failed = lib.CPLGetLastErrorType() >= _FAILURE
+    lib.GDALClose(dataset)
+    return -1 if failed else overviews
 
 
 def vsi_path(url: str) -> str:

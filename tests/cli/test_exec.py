@@ -41,7 +41,7 @@ def test_a_gdal_program_reads(tsread, sandbox):
     assert done.stdout.split() == ["36000", "36000"]
     assert authorizations(sandbox, "data") == {"valid"}
     # without sidecar requests, as terrascope_env reads
-    assert len(sandbox.requests("data")) <= 3
+    assert len(sandbox.requests("data")) <= 4
 
 
 def test_nothing_secret_is_handed_on(tsread, sandbox):
