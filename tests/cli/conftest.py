@@ -34,6 +34,7 @@ def healed(request):
 def environ(tmp_path):
     """An environment without anybody's login or GDAL options."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     (tmp_path / "home").mkdir()
     (tmp_path / "run").mkdir(mode=0o700)
     return kept | {

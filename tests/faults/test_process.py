@@ -182,6 +182,7 @@ def test_full_folder_at_the_start(row, sandbox, python, clean_surroundings):
                 pass
         except SettingsError as error:
             print(error)
+        room(resource.RLIM_INFINITY)
         """)
     )
     row.shows(SettingsError(ends_well(process)))
