@@ -10,7 +10,8 @@ from helpers import LAND
 from rio_terrascope import read_windows, terrascope_env
 from rio_terrascope.errors import AccessDeniedError
 from rio_terrascope.reading.boxes import read_shape
-from rio_terrascope.reading.datasets import Datasets, check_located
+from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.located import check_located
 
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02}
 OVER_FOUR_BLOCKS = Window(16384 - 128, 16384 - 128, 256, 256)

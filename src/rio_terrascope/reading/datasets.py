@@ -1,7 +1,6 @@
 """Open datasets, lent to one thread at a time, and the errors of reading them."""
 
 import contextlib
-import functools
 import re
 import threading
 from collections import Counter, OrderedDict
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import rasterio
-from rasterio.enums import Interleaving, MaskFlags
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
@@ -68,7 +67,7 @@ class Datasets:
     ) -> T:
         """Call `read`, which reads a window, with an open dataset that is the caller's alone.
 
-        The dataset learns where its blocks are as they are read: `read` calls `check_located` at its end.
+        The dataset learns where its blocks are as they are read; `read` ends with `located.check_located`.
 
         Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
         renews a login that has lapsed; then `read` is called once more.
@@ -90,7 +89,7 @@ class Datasets:
             except _ReadFailed:
                 # GDAL tells the status of an open that fails, but not that of a read
                 _forget(url)
-                return self._read(url, _open_late(url), read, window, keep)
+                return self._read(url, open_late(url), read, window, keep)
 
     def _read(self, url: str, dataset: Any, read: Callable[[Any], T], window: Window | None, keep: bool) -> T:
         try:
@@ -113,7 +112,7 @@ class Datasets:
                 if self._idle[dataset] == url:
                     del self._idle[dataset]
                     return dataset
-        return _open_late(url)
+        return open_late(url)
 
     def _give_back(self, url: str, dataset: Any, pixels: int) -> None:
         surplus = None
@@ -150,100 +149,26 @@ def open_dataset(url: str, **kwargs: Any) -> Any:
     env = active_env(url)
     if env is not None:
         return env.open(url, **kwargs)
-    return open_whole(url, **kwargs) if _is_http(url) else rasterio.open(url, **kwargs)
+    return open_whole(url, **kwargs) if is_http(url) else rasterio.open(url, **kwargs)
 
 
-def _open_late(url: str) -> Any:
+def open_late(url: str) -> Any:
     """Open a dataset without reading where all of its blocks are, which may take two requests."""
-    if not _is_http(url) or gdal.why_not_scoped() is not None:
+    if not is_http(url) or gdal.why_not_scoped() is not None:
         return open_dataset(url)
     with gdal.for_this_thread(gdal.LATE, "YES"):
         dataset = open_dataset(url)
     if any(flags == [MaskFlags.per_dataset] for flags in dataset.mask_flag_enums):
         # a mask of its own has blocks that cannot be asked for
         dataset.close()
-        dataset = _open_early(url)
+        dataset = open_early(url)
     return dataset
 
 
-def _open_early(url: str) -> Any:
+def open_early(url: str) -> Any:
+    """Open a dataset, and read where all of its blocks are."""
     with gdal.for_this_thread(gdal.LATE, "NO"):
         return open_dataset(url)
-
-
-def check_located(dataset: Any, window: Window, shape: tuple[int, int] | None = None) -> None:
-    """See that GDAL knew where the blocks are that it has just read for a window.
-
-    libtiff reads the places of a few hundred blocks at a time. Where that fails, and the window reaches
-    over several blocks, GDAL goes on, and then takes those blocks for empty: zeros, and no error, now and
-    for as long as the dataset is open. (GTiffDataset::CacheMultiRange asks first, and heeds no error;
-    libtiff's _TIFFPartialReadStripArray has noted 0 for the place then.)
-
-    Makes no request, but where a block is without a place: then the file is opened anew, to see
-    whether it is one without pixels, as a sparse file has them.
-
-    Parameters
-    ----------
-    dataset : rasterio.DatasetReader
-    window : rasterio.windows.Window
-    shape : tuple of int, optional
-        Rows and columns that the window was read in, if they are fewer than its own.
-
-    Raises
-    ------
-    rasterio.errors.RasterioIOError
-        If GDAL did not know.
-    """
-    if dataset.driver != "GTiff" or not _is_http(dataset.name) or gdal.why_not_scoped() is not None:
-        return
-    level, blocks = _blocks(dataset, window, shape or (window.height, window.width))
-    unknown = _without_place(dataset, level, blocks)
-    if unknown:
-        with _open_early(dataset.name) as whole:
-            if _without_place(whole, level, unknown) != unknown:
-                raise RasterioIOError("GDAL could not read where its blocks are. Next: open it anew.")
-
-
-def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int | None, list[tuple[int, int]]]:
-    """Return the number of the overview that GDAL reads a window from, and the (x, y) of its blocks there."""
-    factor = min(window.height / shape[0], window.width / shape[1])
-    overviews = dict(enumerate(dataset.overviews(1))) if factor > 1 else {}
-    # as GDALBandGetBestOverviewLevel2 does with an oversampling threshold of 1
-    fit = [level for level, overview in overviews.items() if overview < factor + 0.1]
-    level = max(fit, key=overviews.__getitem__, default=None)
-    if level is None:
-        step, (height, width) = 1, dataset.block_shapes[0]
-    else:
-        step, (height, width) = overviews[level], _overview_blocks(dataset.name, level)
-    rows, columns = -(-dataset.height // step), -(-dataset.width // step)
-    top, bottom = window.row_off // step // height, (window.row_off + window.height - 1) // step // height
-    left, right = window.col_off // step // width, (window.col_off + window.width - 1) // step // width
-    return level, [
-        (x, y)
-        for y in range(int(top), min(int(bottom), (rows - 1) // height) + 1)
-        for x in range(int(left), min(int(right), (columns - 1) // width) + 1)
-    ]
-
-
-@functools.lru_cache(maxsize=256)
-def _overview_blocks(url: str, level: int) -> tuple[int, int]:
-    """Return the block size of an overview, which rasterio tells of a dataset of its own only."""
-    with gdal.for_this_thread(gdal.LATE, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
-        shape: tuple[int, int] = overview.block_shapes[0]
-        return shape
-
-
-def _without_place(dataset: Any, level: int | None, blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return those of the blocks that have no place in the file, in some band."""
-    bands = dataset.indexes if dataset.interleaving == Interleaving.band else dataset.indexes[:1]
-    return [
-        (x, y)
-        for x, y in blocks
-        if any(
-            dataset.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band, ovr=level) is None
-            for band in bands
-        )
-    ]
 
 
 @contextlib.contextmanager
@@ -263,9 +188,10 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _forget(url: str) -> None:
-    if _is_http(url) and gdal.why_not_scoped() is None:
+    if is_http(url) and gdal.why_not_scoped() is None:
         gdal.forget(url)
 
 
-def _is_http(url: str) -> bool:
+def is_http(url: str) -> bool:
+    """Tell whether GDAL reads it over HTTP."""
     return url.startswith(("http://", "https://", "/vsicurl/"))

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from rio_terrascope.reading.boxes import check_indexes
-from rio_terrascope.reading.datasets import Datasets, check_located
+from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.located import check_located
 from rio_terrascope.reading.workers import Progress, Workers, total_of
 
 
