@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rio_terrascope import Settings, Token, TokenEndpointError, TokenSource
+from rio_terrascope import Settings, SettingsError, Token, TokenEndpointError, TokenSource
 from rio_terrascope.credentials import find_credentials
 from rio_terrascope.oidc import RefreshRefusedError
 from rio_terrascope.saved import LoginStore, SavedEndpoint, SavedLogin
@@ -160,3 +160,49 @@ def test_a_login_that_has_ended_says_what_to_type():
     server.used.append("refresh1")
     with pytest.raises(RefreshRefusedError, match=r"has ended \(Stale token\)\. Next: tsread login"):
         endpoint_with(server).refresh_grant("refresh1")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(folder):
+    (folder / "rio-terrascope").write_text("a file where the folder should be")
+    with pytest.raises(SettingsError, match=r"cannot be saved in .*rio-terrascope: .*make that folder"):
+        save(SavedLogin("ann", token(1)))
+
+
+def test_a_login_that_is_renewed_and_cannot_be_kept_is_used_all_the_same(folder, caplog):
+    save(SavedLogin("ann", token(1)))
+    (folder / "rio-terrascope" / "logins.next").mkdir()  # in the way
+    assert endpoint_with(Endpoint()).refresh_grant("refresh1") == token(2)
+    assert "lost for later commands" in caplog.text
+    assert "refresh2" not in caplog.text
+
+
+def test_a_login_without_a_refresh_token_cannot_be_renewed():
+    save(SavedLogin("ann", Token("access1", NOW + 1, None, None)))
+    with pytest.raises(RefreshRefusedError, match=r"user ann cannot be renewed\. Next: tsread login"):
+        endpoint_with(Endpoint()).refresh_grant("refresh1")
+
+
+@pytest.mark.parametrize("broken", ["get_keyring", "backend"])
+def test_a_keyring_that_does_not_play_along_is_gone_without(folder, monkeypatch, caplog, broken):
+    keyring = pytest.importorskip("keyring")
+
+    class Locked:
+        priority, name = 5, "locked"
+
+        def get_password(self, *_):
+            raise RuntimeError("locked")
+
+        set_password = delete_password = get_password
+
+    def get_keyring():
+        if broken == "get_keyring":
+            raise RuntimeError("no service")
+        return Locked()
+
+    monkeypatch.setattr(keyring, "get_keyring", get_keyring)
+    caplog.set_level("INFO")
+    kept = save(SavedLogin("ann", token(1), "s3cret"))
+    assert kept.source == str(folder / "rio-terrascope" / "logins.json")
+    assert LoginStore(Settings()).load() == kept
+    assert ("could not be written to" in caplog.text) == (broken == "backend")
+    assert "s3cret" not in caplog.text

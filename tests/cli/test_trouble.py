@@ -1,0 +1,61 @@
+"""Trouble that GDAL, the system or the user make, in one line that ends with what to do next."""
+
+import shutil
+
+import pytest
+from rasterio.errors import CRSError, RasterioError, RasterioIOError
+
+from rio_terrascope.cli.trouble import in_words
+
+
+@pytest.fixture
+def cut_in_half(sandbox, tmp_path):
+    """A file on the server whose header is whole, and whose last blocks are not there."""
+    half = tmp_path / "half.tif"
+    shutil.copy(sandbox.file(), half)
+    with half.open("r+b") as file:
+        file.truncate(half.stat().st_size // 2)
+    return half
+
+
+WINDOW = ("--window", 16000, 16000, 2000, 2000)
+
+
+@pytest.mark.parametrize("command", [("read", "-o", "out.tif", *WINDOW), ("stats",)], ids=["read", "stats"])
+def test_a_file_that_breaks_off(tsread, sandbox, cut_in_half, command):
+    url = sandbox.add_file(cut_in_half, "/download/half.tif")
+    line = tsread.fails(command[0], url, *command[1:])
+    assert line.startswith(f"Error: {url}: the read broke off (")
+    assert line.endswith("Next: try again, or see 'tsread doctor URL'.")
+    assert not (tsread.cwd / "out.tif").exists()
+
+
+def test_a_local_file_that_breaks_off(stranger, cut_in_half):
+    line = stranger.fails("stats", cut_in_half)
+    assert "it may be damaged" in line
+
+
+def test_a_program_that_may_not_be_run(tsread, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("not executable")
+    assert "permission denied" in tsread.fails("exec", "--", program, code=126)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CRSError("The PROJ string is unknown."), "Next: give the CRS as rio does"),
+        (RasterioError("no bands"), "no bands."),
+        (ValueError("a box is four numbers"), "a box is four numbers."),
+        (MemoryError(), "a smaller box"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero. This was not foreseen"),
+        (RasterioIOError("HTTP response code: 403"), "the server refuses it (403)"),
+        (RasterioIOError("https://a.b/c.tif: HTTP response code: 503"), "a.b is in trouble, it answered 503"),
+        (RasterioIOError("CURL error: Could not resolve host: a.b"), "Next: check the URL and your network."),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_one_line(error, words):
+    line = in_words(error)
+    assert words in line
+    assert "\n" not in line
