@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster, as_completed, wait
 
@@ -51,13 +52,17 @@ def workers_runtime(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(workers_runtime):
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=2,
-        processes=True,
-        dashboard_address=":0",
-        env={"XDG_RUNTIME_DIR": str(workers_runtime)},
-    ) as cluster:
+    with (
+        # a worker that is killed is given up for good where its nanny, on a busy machine, takes longer
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "100s"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            processes=True,
+            dashboard_address=":0",
+            env={"XDG_RUNTIME_DIR": str(workers_runtime)},
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -179,7 +184,7 @@ def test_restarted_workers_get_the_current_token(steady, client, register):
         readers.update(results(client.map(dask_tasks.read, *jobs(steady, 12, seed), pure=False)))
         return set(client.run(os.getpid).values()) - before
 
-    until(read_more, lambda everybody: len(everybody) == 2 and everybody <= readers)
+    until(read_more, lambda everybody: len(everybody) == 2 and everybody <= readers, seconds=90)
     assert not readers & before
     # tasks raise where they may not read; a thread of a worker that closes may still run, for nobody
     assert tokens_sent(steady.requests("data")) <= {"valid", "none"}
