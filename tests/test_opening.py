@@ -16,6 +16,24 @@ def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
     assert opening._turns == {}
 
 
+def test_the_others_take_over_what_the_first_has_read(sandbox, in_threads, monkeypatch):
+    """The directories are read aside by the first one alone: all of it is in GDAL's memory then."""
+    calls, read_directories = [], gdal.read_directories
+
+    def counting(path):
+        calls.append(path)
+        return read_directories(path)
+
+    monkeypatch.setattr(gdal, "read_directories", counting)
+    sandbox.latency(0.1)  # so that all are waiting before the first has done
+    with terrascope_env() as env:
+        in_threads(*[lambda: env.open(sandbox.url()).close()] * 8)
+        assert len(calls) == 2
+        env.forget(sandbox.url())
+        env.open(sandbox.url()).close()
+        assert len(calls) == 4
+
+
 def test_another_url_need_not_wait(sandbox, in_threads):
     with terrascope_env() as env:
         sandbox.hang(match="?slow", times=1)

@@ -72,6 +72,7 @@ _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 
 
 _memory = threading.Lock()  # held while something is forgotten, or must not be
+_times_forgotten = 0
 
 
 @functools.cache
@@ -157,6 +158,7 @@ def forget(path: str) -> None:
     """
     if why_not_scoped() is None:
         with _memory:
+            _count_forgetting()
             _libgdal().VSICurlPartialClearCache(vsi_path(path).encode())
     else:
         with contextlib.suppress(ImportError):  # rasterio has it from 1.5 on
@@ -167,6 +169,7 @@ def forget(path: str) -> None:
 
 def forget_all() -> None:
     """Drop everything that GDAL has cached of HTTP, its open connections included."""
+    _count_forgetting()
     _libgdal().VSICurlClearCache()
 
 
@@ -193,11 +196,21 @@ def is_cut_short(path: str) -> bool:
     return bool(0 < got < wanted)
 
 
+def _count_forgetting() -> None:
+    global _times_forgotten
+    _times_forgotten += 1
+
+
+def times_forgotten() -> int:
+    """Return how often `forget` has been called."""
+    return _times_forgotten
+
+
 @contextlib.contextmanager
-def nothing_forgotten() -> Iterator[None]:
-    """Let no thread call `forget` inside the block."""
+def nothing_forgotten() -> Iterator[int]:
+    """Let no thread call `forget` inside the block, and give how often that was done before."""
     with _memory:
-        yield
+        yield _times_forgotten
 
 
 def read_directories(path: str) -> int | None:

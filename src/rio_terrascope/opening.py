@@ -46,7 +46,8 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     rasterio.errors.RasterioIOError
         As `rasterio.open` does, and if the connection breaks again.
     """
-    with _alone(gdal.vsi_path(url)):
+    with _alone(gdal.vsi_path(url)) as turn:
+        late = gdal.get_config_option(gdal.LATE) if gdal.why_not_scoped() is None else None
         for _ in range(2):
             try:
                 dataset = rasterio.open(url, *args, **kwargs)
@@ -57,13 +58,19 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
                     raise
             else:
                 if not gdal.is_cut_short(url):
-                    gdal.read_directories(url)
-                    with gdal.nothing_forgotten():
-                        there = gdal.read_directories(url)  # again: somebody may have let GDAL forget them
+                    if turn.read_when != (gdal.times_forgotten(), late):
+                        gdal.read_directories(url)
+                    with gdal.nothing_forgotten() as times:
+                        # again: somebody may have let GDAL forget them
+                        known = turn.read_when == (times, late)
+                        there = turn.overviews if known else gdal.read_directories(url)
                         _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
                         read = len(dataset.overviews(1)) if dataset.count else 0
                     # options may choose among the overviews
-                    if args or kwargs or there is None or there == read:
+                    if args or kwargs or there is None:
+                        return dataset
+                    if there == read:
+                        turn.read_when, turn.overviews = (times, late), there
                         return dataset
                 dataset.close()
             gdal.forget(url)
@@ -71,14 +78,14 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[None]:
-    """Let one thread at a time pass for each path."""
+def _alone(path: str) -> Iterator["_Turn"]:
+    """Let one thread at a time pass for each path; those that wait learn what the ones before have read."""
     with _turns_lock:
         turn = _turns.setdefault(path, _Turn())
         turn.waiting += 1
     try:
         with turn.lock:
-            yield
+            yield turn
     finally:
         with _turns_lock:
             turn.waiting -= 1
@@ -92,6 +99,9 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.waiting = 0
+        self.overviews: int | None = None
+        # after how many times of forgetting, and whether late, its directories were read
+        self.read_when: tuple[int, str | None] | None = None
 
 
 _turns: dict[str, _Turn] = {}
