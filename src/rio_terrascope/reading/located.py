@@ -15,9 +15,9 @@ def check_located(dataset: Any, window: Window, shape: tuple[int, int] | None = 
     """See that GDAL knew where the blocks are that it has just read for a window.
 
     libtiff reads the places of a few hundred blocks at a time. Where that fails, and the window reaches
-    over several blocks, GDAL goes on, and then takes those blocks for empty: zeros, and no error, now and
-    for as long as the dataset is open. (GTiffDataset::CacheMultiRange asks first, and heeds no error;
-    libtiff's _TIFFPartialReadStripArray has noted 0 for the place then.)
+    over several blocks, GDAL goes on, and takes those blocks for empty: zeros, and no error, now and for
+    as long as the dataset is open. (`GTiffRasterBand::CacheMultiRange` in GDAL's gtiffrasterband_read.cpp
+    asks for places without asking for errors, and remembers a place of 0 as that of a sparse tile.)
 
     Makes no request, but where a block is without a place: then the file is opened anew, to see
     whether it is one without pixels, as a sparse file has them.
