@@ -7,7 +7,8 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope import AccessDeniedError, worldcover
-from rio_terrascope.sandbox.tile import CLASSES, worldcover_path, write_tile
+from rio_terrascope.sandbox.island import Island
+from rio_terrascope.sandbox.tile import CLASSES, north_west, worldcover_path, write_tile
 
 
 def names(bbox):
@@ -119,7 +120,9 @@ def test_across_the_antimeridian(server, inside, tmp_path):
     for name in ("N51E177", "N51W180"):
         west = name[3:] == "E177"
         file = tmp_path / f"{name}.tif"
-        write_tile(file, name=name, land=(17000, 35000 if west else 0, 2000, 1000))
+        column = north_west(name)[1] + (35_000 if west else 0)
+        island = Island(seed=1, row=449_000, column=column, height=2_000, width=1_000)
+        write_tile(file, name=name, islands=[island])
         server.add_file(file, worldcover_path(2020, name))
     array, profile = worldcover.read((179.95, 52.5, -179.95, 52.55), 2020)
     assert array.shape == (1, 600, 1200)

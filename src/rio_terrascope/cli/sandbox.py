@@ -14,7 +14,7 @@ import click
     "tiles",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A GeoTIFF to offer; may be repeated.  [default: a synthetic WorldCover tile]",
+    help="A GeoTIFF to offer; may be repeated.  [default: four synthetic WorldCover tiles]",
 )
 @click.option(
     "--token-lifetime",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -120,8 +120,8 @@ class CatalogueSite:
                 return self._search(incoming, collection=id_)
             case ["collections", id_, "items", item_id]:
                 self._collection(id_)
-                for item in self._items():
-                    if (item["collection"], item["id"]) == (id_, item_id):
+                for item in self._items([id_]):
+                    if item["id"] == item_id:
                         return self._linked(item)
                 raise Refused(404, f"Item {item_id} in Collection {id_} does not exist.")
         raise Refused(404, "Not Found")
@@ -214,11 +214,13 @@ class CatalogueSite:
 
     # Items
 
-    def _items(self) -> list[dict[str, Any]]:
+    def _items(self, collections: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """Return the items of some collections; of all where none is named."""
         # rasterio takes its time to import, and the other servers do without it.
         from .items import describe
 
-        return describe(self._files.offered(), self._data_origin, self._archive, self._auth)
+        wanted = set(collections) or set(self._collections())
+        return describe(self._files, wanted, self._data_origin, self._archive, self._auth)
 
     def _linked(self, item: dict[str, Any]) -> dict[str, Any]:
         collection = f"/collections/{item['collection']}"
@@ -237,7 +239,7 @@ class CatalogueSite:
         if limit < 1:
             raise Refused(400, "limit: it should be 1 or more")
         wanted = _Wanted(asked | ({"collections": [collection]} if collection else {}))
-        matched = [item for item in self._items() if wanted.meets(item)]
+        matched = [item for item in self._items(wanted.collections) if wanted.meets(item)]
         end = start + min(limit, LARGEST_PAGE)
         page = [self._linked(item) for item in matched[start:end]]
         links = [self._link("root")]
@@ -265,7 +267,7 @@ class _Wanted:
         from shapely.geometry import shape
 
         self._shape = shape
-        self._collections = _names(asked.get("collections"))
+        self.collections = _names(asked.get("collections"))
         self._ids = _names(asked.get("ids"))
         self._from, self._to = _interval(asked.get("datetime"))
         self._area: Any = None
@@ -285,8 +287,6 @@ class _Wanted:
 
     def meets(self, item: Mapping[str, Any]) -> bool:
         """Say whether an item is what the search asks for."""
-        if self._collections and item["collection"] not in self._collections:
-            return False
         if self._ids and item["id"] not in self._ids:
             return False
         properties = item["properties"]

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
@@ -35,7 +36,7 @@ class Files:
     def __init__(self) -> None:
         self._paths: dict[str, str] = {}
         self._to_make: dict[str, Callable[[], str]] = {}
-        self._making = asyncio.Lock()
+        self._making = threading.Lock()
         # Only its answer to one file is used: ranges, HEAD, ETag, Last-Modified, conditional requests.
         self._static = StaticFiles()
 
@@ -48,20 +49,23 @@ class Files:
         """Offer a file that is only made when somebody asks for it; `make` returns its local path."""
         self._to_make[url_path] = make
 
-    def offered(self) -> dict[str, str]:
-        """Return the local files that are there, by URL path."""
-        return dict(self._paths)
+    def paths(self) -> list[str]:
+        """Return the URL paths of all files, those to be made included."""
+        return [*self._paths, *self._to_make]
 
-    async def local(self, url_path: str) -> str | None:
+    def make(self, url_path: str) -> str | None:
         """Return the local file under a URL path, and make it if it was promised; None: there is none."""
-        async with self._making:
+        with self._making:
             make = self._to_make.get(url_path)
             if make is not None:
-                # In a thread, so that other requests are answered meanwhile.
-                made = await asyncio.to_thread(make)
+                made = make()
                 if self._to_make.get(url_path) is make:
                     self.add(url_path, made)
         return self._paths.get(url_path)
+
+    async def local(self, url_path: str) -> str | None:
+        """Do the same as `make`, in a thread, so that other requests are answered in the meantime."""
+        return await asyncio.to_thread(self.make, url_path)
 
     def answer(self, incoming: Incoming, *, ranges: bool = True) -> ASGIApp:
         """Answer with a file, whatever its content is now, or with 404."""

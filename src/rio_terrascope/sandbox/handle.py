@@ -26,8 +26,9 @@ class Sandbox:
     ----------
     tiles : iterable of path-like
         GeoTIFFs to offer. A file with a WorldCover tile's name is offered under that tile's real path; the
-        first other one under that of the 2020 tile N00E006; further ones under /download/<name>. None: a
-        synthetic WorldCover tile.
+        first other one under that of the 2020 tile N00E006; further ones under /download/<name>. None: the
+        synthetic WorldCover tiles N00E006 and S03E006 of 2020 and 2021. Each is made, in a few seconds,
+        when it is first asked for.
     username, password : str
         The account.
     accounts : mapping, optional
@@ -107,8 +108,8 @@ class Sandbox:
         """
         if self._process is None:
             self._process = ServerProcess(self._config)
-            self._files = {path: Path(file) for path, file in self._process.ready["files"].items()}
-            self._tiles = list(self._files)
+            self._tiles = self._process.ready["tiles"]
+            self._files = {}
             atexit.register(self.stop)
         return self
 
@@ -251,7 +252,7 @@ class Sandbox:
     def file(self, url: str = "") -> Path:
         """Return the local file behind a URL or path, to compare pixels with; empty: the first tile's.
 
-        A file of the catalogue that nobody has asked for yet is made now.
+        A synthetic file that nobody has asked for yet is made now.
 
         Raises
         ------

@@ -1,12 +1,16 @@
-"""An invented island: smooth random fields, cut into WorldCover classes."""
+"""Invented islands: smooth random fields, cut into WorldCover classes."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+NODATA = 0
+WATER = 80
+"""WorldCover's class for permanent water bodies."""
 
 GRAIN = 8
 """Pixels to one cell of the random fields."""
@@ -15,54 +19,108 @@ STRIP = 512
 """Rows made at a time, so that little memory is needed."""
 
 
-def land_cover(height: int, width: int, year: int, name: str) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Invent the land cover of an island.
+@dataclass(frozen=True)
+class Island:
+    """An island, and an ellipse of sea around it; beyond the sea there is no data.
+
+    Rows and columns are pixels of the world's grid: 12,000 to a degree, from 90° N and 180° W. So an
+    island may lie in several tiles.
+
+    Attributes
+    ----------
+    seed : int
+        Each seed stands for an island of its own, always the same.
+    row, column, height, width : int
+        The box in which the land lies.
+    shelf : int
+        How far the sea reaches beyond the box, in pixels.
+    """
+
+    seed: int
+    row: int
+    column: int
+    height: int
+    width: int
+    shelf: int = 0
+
+
+ISLANDS = (
+    Island(seed=91, row=1_074_200, column=2_236_500, height=7_200, width=5_800, shelf=2_000),
+    Island(seed=9, row=1_059_000, column=2_247_500, height=3_000, width=2_400, shelf=2_800),
+)
+"""What the sandbox shows, where São Tomé and Príncipe lie: 6.4° to 7.5° E, 0.1° S to 1.8° N."""
+
+
+def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, int, npt.NDArray[np.uint8]]]:
+    """Invent the land cover of an island, and the sea around it.
 
     Parameters
     ----------
-    height, width : int
-        Of the box that the island lies in, in pixels.
+    island : Island
+        Which one.
     year : int
-        The vegetation changes a little from year to year.
-    name : str
-        Each name stands for an island of its own, always the same.
+        Vegetation and settlements change a little from year to year.
+    rows : range
+        The rows that are wanted, of the world's grid. The pixels do not depend on it.
 
     Yields
     ------
-    int, ndarray
-        The first row and the WorldCover classes (uint8; sea is 0) of a strip of `STRIP` rows.
+    int, int, ndarray
+        The first row and column of a strip, and its WorldCover classes (uint8; 0 is no data). A strip has
+        at most `STRIP` rows, and may reach beyond `rows`.
     """
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    shape = (height // GRAIN + 3, width // GRAIN + 3)
+    cover = _cover(island, year)
+    top, left = island.row - island.shelf, island.column - island.shelf
+    height, width = island.height + 2 * island.shelf, island.width + 2 * island.shelf
+    x = np.linspace(-1, 1, width, dtype=np.float32) ** 2
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
+    columns = np.arange(island.width, dtype=np.int32)
+    for first in range(0, height, STRIP):
+        last = min(first + STRIP, height)
+        if top + last <= rows.start or top + first >= rows.stop:
+            continue
+        strip = np.where(x + y[first:last] <= 1, np.uint8(WATER), np.uint8(NODATA))
+        on_land = np.arange(max(first - island.shelf, 0), min(last - island.shelf, island.height))
+        if on_land.size:
+            # From the coarse grid to pixels: each looks up a neighbour at random, so that edges are as
+            # ragged as classified imagery is, and blocks compress about as well.
+            rng = np.random.default_rng((island.seed, first))
+            jitter = rng.integers(0, 2 * GRAIN, (2, on_land.size, island.width), dtype=np.uint8)
+            pixels = cover[(on_land[:, None] + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]
+            begin = on_land[0] + island.shelf - first
+            part = strip[begin : begin + on_land.size, island.shelf : island.shelf + island.width]
+            np.copyto(part, pixels, where=pixels != WATER)
+        yield top + first, left, strip
+
+
+def _cover(island: Island, year: int) -> npt.NDArray[np.uint8]:
+    """Invent the classes on a grid of `GRAIN` pixels; the sea is `WATER`."""
+    rng = np.random.default_rng(island.seed)
+    shape = (island.height // GRAIN + 3, island.width // GRAIN + 3)
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     # A rough dome, whose foot stays inside the box. The rest follows from height, moisture and people.
     elevation = 0.7 - 1.5 * (y**2 + x**2) + 0.5 * smooth_noise(rng, shape)
-    moisture = smooth_noise(rng, shape) - 0.01 * (year - 2020)
-    people = smooth_noise(rng, shape)
-    cover = np.select(
+    moisture = smooth_noise(rng, shape) - 0.02 * (year - 2020)
+    people = smooth_noise(rng, shape) + 0.03 * (year - 2020)
+    clouds = smooth_noise(rng, shape)
+    return np.select(
         [
             elevation <= 0,
+            clouds > 1.0,
             (elevation < 0.03) & (moisture > 0.1),
             (elevation < 0.08) & (moisture > 0.25),
             (moisture > 0.4) & (people < -0.1),
+            elevation > 1.05,
             elevation > 0.95,
-            elevation > 0.85,
-            elevation > 0.78,
+            elevation > 0.86,
             (people > 0.8) & (elevation < 0.5),
             (people > 0.2) & (elevation < 0.6),
             moisture < -0.3,
             moisture < -0.15,
         ],
-        [0, 95, 90, 80, 70, 100, 60, 50, 40, 30, 20],
+        [WATER, NODATA, 95, 90, WATER, 70, 100, 60, 50, 40, 30, 20],
         default=10,
     ).astype(np.uint8)
-    # From the coarse grid to pixels, a strip at a time to stay small: each pixel looks up a neighbour at
-    # random, so that edges are as ragged as classified imagery is, and blocks compress about as well.
-    columns = np.arange(width, dtype=np.int32)
-    for top in range(0, height, STRIP):
-        rows = np.arange(top, min(top + STRIP, height), dtype=np.int32)[:, None]
-        jitter = rng.integers(0, 2 * GRAIN, (2, rows.size, width), dtype=np.uint8)
-        yield top, cover[(rows + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import rasterio
@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_geom
 
 from . import scenes
+from .data import Files
 from .paths import COLLECTIONS, VERSIONS, worldcover_tile
 from .scenes import SCENES, Scene
 
@@ -31,15 +32,17 @@ _ON_DISK = {"Sentinel2": "TERRASCOPE_Sentinel2"}  # where a folder's name is ano
 
 
 def describe(
-    offered: Mapping[str, str], data_origin: str, archive: str, auth: Mapping[str, Any]
+    files: Files, collections: Container[str], data_origin: str, archive: str, auth: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Describe all files that the catalogue knows of.
+    """Describe all files of some collections.
 
     Parameters
     ----------
-    offered : mapping
-        Local files by URL path. Those under WorldCover's paths are described, as they are now, if they are
-        rasters; the others are in no collection.
+    files : Files
+        Those under WorldCover's paths are described, as they are now, if they are rasters; the others are
+        in no collection.
+    collections : container of str
+        Their ids. A tile that has not been made yet is made only if its collection is among them.
     data_origin : str
         Where the files are served.
     archive : str
@@ -54,10 +57,14 @@ def describe(
     """
     found = [
         item
-        for url_path, file in offered.items()
-        if (tile := worldcover_tile(url_path)) and (item := _worldcover(url_path, file, *tile))
+        for url_path in files.paths()
+        if (tile := worldcover_tile(url_path))
+        and COLLECTIONS[tile[0]] in collections
+        and (file := files.make(url_path))
+        and (item := _worldcover(url_path, file, *tile))
     ]
-    found += [_ndvi(scene) for scene in SCENES.values()]
+    if scenes.COLLECTION in collections:
+        found += [_ndvi(scene) for scene in SCENES.values()]
     items = []
     for item in sorted(found, key=lambda item: (item["properties"]["datetime"], item["id"]), reverse=True):
         ((name, asset),) = item["assets"].items()

@@ -12,6 +12,9 @@ VERSIONS = {2020: "v100", 2021: "v200"}
 COLLECTIONS = {2020: "esa-worldcover-map-10m-2020-v1", 2021: "esa-worldcover-map-10m-2021-v2"}
 """The catalogue's collection of each year's map."""
 
+SYNTHETIC_TILES = [(year, name) for name in ("N00E006", "S03E006") for year in VERSIONS]
+"""Year and name of the tiles that the sandbox invents where it is given none."""
+
 _URL_PATH = re.compile(r"/download/WORLDCOVER/.*_(20\d\d)_v\d00_([NS]\d\d[EW]\d{3})_Map\.tif")
 _FILE_NAME = re.compile(r"ESA_WorldCover_10m_(2020_v100|2021_v200)_([NS]\d\d[EW]\d{3})_Map\.tif")
 

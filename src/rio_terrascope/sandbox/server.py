@@ -25,7 +25,7 @@ from .faults import Fault, Faults
 from .front import Front, Site
 from .identity import CLIENT_ID, Identity
 from .journal import Journal, ServerName
-from .paths import offered_paths, worldcover_path
+from .paths import SYNTHETIC_TILES, offered_paths, worldcover_path
 from .scenes import SCENES, Scene
 from .sso import LOGIN_PATH, REALM, TOKEN_PATH, SsoSite
 from .wire import Connection
@@ -50,20 +50,17 @@ def _origin(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def _offer(tiles: list[str], folder: Callable[[], Path]) -> dict[str, str]:
-    """Return the files to offer, by URL path; a synthetic tile if there are none."""
-    if tiles:
-        return offered_paths(tiles)
+def _make_tile(year: int, name: str, folder: Callable[[], Path]) -> str:
+    """Make a synthetic tile and return its path."""
     # rasterio takes its time to import, and only what is made here needs it.
     from .tile import write_tile
 
-    path = worldcover_path()
-    file = folder() / Path(path).name
-    write_tile(file)
-    return {path: str(file)}
+    file = folder() / Path(worldcover_path(year, name)).name
+    write_tile(file, year=year, name=name)
+    return str(file)
 
 
-def _make(scene: Scene, folder: Callable[[], Path]) -> str:
+def _make_scene(scene: Scene, folder: Callable[[], Path]) -> str:
     """Make a scene's file and return its path."""
     from .ndvi import write_scene
 
@@ -100,15 +97,17 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
 
         # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
         os.environ.setdefault("GDAL_CACHEMAX", "64")
-        offered = _offer(config["tiles"], folder)
-
         journal = Journal()
         faults = Faults(config["latency"])
         files = Files()
-        for url_path, file in offered.items():
+        for url_path, file in offered_paths(config["tiles"]).items():
             files.add(url_path, file)
+        if not config["tiles"]:
+            for year, name in SYNTHETIC_TILES:
+                files.promise(worldcover_path(year, name), functools.partial(_make_tile, year, name, folder))
+        tiles = files.paths()
         for url_path, scene in SCENES.items():
-            files.promise(url_path, functools.partial(_make, scene, folder))
+            files.promise(url_path, functools.partial(_make_scene, scene, folder))
         identity = Identity(
             origins["sso"] + REALM,
             config["accounts"],
@@ -146,7 +145,7 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             "origins": origins,
             "token_url": origins["sso"] + TOKEN_PATH,
             "client_id": CLIENT_ID,
-            "files": offered,
+            "tiles": tiles,
         }
         _reply(replies, ready)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tasks[0].cancel)

@@ -1,22 +1,29 @@
-"""A synthetic WorldCover tile: the real one's layout around an invented island."""
+"""A synthetic WorldCover tile: the real one's layout, and invented islands."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import rasterio
 from rasterio.enums import Resampling
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from .island import land_cover
+from .island import ISLANDS, Island, land_cover
 from .paths import VERSIONS, worldcover_path
 
-__all__ = ["CLASSES", "LAND", "worldcover_path", "write_tile"]
+__all__ = ["CLASSES", "north_west", "worldcover_path", "write_tile"]
 
 SIZE = 36000
 BLOCK = 1024
+OVERVIEW_BLOCK = {2020: 128, 2021: 1024}
+"""The block size of the overviews, as in ESA's files: the header of 2020 has 237 KB, that of 2021 28 KB."""
+
 OVERVIEWS = [2, 4, 8, 16, 32, 64]
 
 CLASSES = {
@@ -34,8 +41,18 @@ CLASSES = {
 }
 """WorldCover's legend: name and colour of each class."""
 
-LAND = (15700, 9300, 4600, 5200)
-"""Where the island lies: row, column, height, width in pixels. No edge is on a block's edge."""
+
+def north_west(name: str) -> tuple[int, int]:
+    """Return the row and column of a tile's first pixel on the world's grid, from 90° N and 180° W.
+
+    Parameters
+    ----------
+    name : str
+        The tile's south-west corner, such as N00E006.
+    """
+    south = int(name[1:3]) * (1 if name[0] == "N" else -1)
+    west = int(name[4:7]) * (1 if name[3] == "E" else -1)
+    return (87 - south) * SIZE // 3, (west + 180) * SIZE // 3
 
 
 def write_tile(
@@ -43,12 +60,13 @@ def write_tile(
     *,
     year: int = 2020,
     name: str = "N00E006",
-    land: tuple[int, int, int, int] = LAND,
+    islands: Iterable[Island] = ISLANDS,
 ) -> None:
     """Write a synthetic WorldCover tile.
 
     A Cloud-Optimized GeoTIFF like the real one: 36000 x 36000 pixels of 3 degrees, blocks of 1024, DEFLATE,
-    nodata 0, colour table, overviews 2 to 64. All is sea (0) but one island of plausible land cover.
+    nodata 0, colour table, overviews 2 to 64. Islands of plausible land cover, the sea around them, and no
+    data beyond.
 
     Parameters
     ----------
@@ -57,17 +75,20 @@ def write_tile(
     year : int
         2020 or 2021; a little of the land cover changes from one to the other.
     name : str
-        The tile's south-west corner, such as N00E006. Each tile has an island of its own.
-    land : tuple of int
-        The island's bounding box: row, column, height, width in pixels.
+        The tile's south-west corner, such as N00E006.
+    islands : iterable of Island
+        Those that lie in the tile are drawn. Their seas may not overlap.
     """
-    south = int(name[1:3]) * (1 if name[0] == "N" else -1)
-    west = int(name[4:7]) * (1 if name[3] == "E" else -1)
-    row, column, height, width = land
+    top, left = north_west(name)
+    west, north = left * 3 / SIZE - 180, 90 - top * 3 / SIZE
     base = Path(path).with_suffix(".base.tif")
     # Sparse blocks, in the base as in the overviews, are what makes a tile of 1.3 gigapixels cheap:
-    # the sea is neither compressed nor written. Nearest, because mode takes ten times as long.
-    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", SPARSE_OK_OVERVIEW="YES", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK):
+    # what has no data is neither compressed nor written. Nearest, because mode takes ten times as long.
+    with rasterio.Env(
+        GDAL_NUM_THREADS="ALL_CPUS",
+        SPARSE_OK_OVERVIEW="YES",
+        GDAL_TIFF_OVR_BLOCKSIZE=OVERVIEW_BLOCK[year],
+    ):
         try:
             with rasterio.open(
                 base,
@@ -79,7 +100,7 @@ def write_tile(
                 dtype="uint8",
                 nodata=0,
                 crs="EPSG:4326",
-                transform=rasterio.Affine(3 / SIZE, 0, west, 0, -3 / SIZE, south + 3),
+                transform=rasterio.Affine(3 / SIZE, 0, west, 0, -3 / SIZE, north),
                 tiled=True,
                 blockxsize=BLOCK,
                 blockysize=BLOCK,
@@ -88,13 +109,22 @@ def write_tile(
             ) as dataset:
                 dataset.write_colormap(1, {code: (*rgb, 255) for code, (_, rgb) in CLASSES.items()})
                 dataset.update_tags(**_tags(year, name))
-                for top, strip in land_cover(height, width, year, name):
-                    dataset.write(strip, 1, window=Window(column, row + top, width, len(strip)))
+                for island in islands:
+                    for row, column, strip in land_cover(island, year, range(top, top + SIZE)):
+                        _write_part(dataset, strip, row - top, column - left)
             with rasterio.open(base, "r+") as dataset:
                 dataset.build_overviews(OVERVIEWS, Resampling.nearest)
             copy(base, path, driver="COG", compress="deflate", blocksize=BLOCK, sparse_ok=True)
         finally:
             base.unlink(missing_ok=True)
+
+
+def _write_part(dataset: Any, pixels: npt.NDArray[np.uint8], row: int, column: int) -> None:
+    """Write as much of the pixels as lies in the dataset."""
+    above, before = max(-row, 0), max(-column, 0)
+    pixels = pixels[above : max(SIZE - row, 0), before : max(SIZE - column, 0)]
+    if pixels.size:
+        dataset.write(pixels, 1, window=Window(column + before, row + above, *pixels.shape[::-1]))
 
 
 def _tags(year: int, name: str) -> dict[str, str]:
