@@ -2,8 +2,12 @@
 
 import os
 import random
+import select
+import signal
 import sys
 import threading
+import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from rio_terrascope import gdal, terrascope_env
 TSREAD = Path(sys.executable).with_name("tsread")  # as installed
 RIO = TSREAD.with_name("rio")
 
-LAND = (5600, 16000, 12000, 19000)  # columns and rows of the tile N00E006 with most of its data
+LAND = (4700, 30500, 5200, 5400)  # columns and rows of the tile N00E006 in which all blocks have data
 
 
 class Clock:
@@ -74,6 +78,43 @@ def read_until(dataset, file, server, condition, *, forget=None):
                 return windows
             assert watcher.is_alive() or done.is_set(), "what was waited for did not come"
     raise AssertionError("out of windows")
+
+
+def in_child(work, *, meanwhile=lambda: None, seconds=60):
+    """Run a function in a forked child; it fails the test if it raises, and if it hangs.
+
+    `meanwhile` is called in the parent while the child runs.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    kill = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
+    kill.start()
+    try:
+        meanwhile()
+    finally:
+        _, status = os.waitpid(child, 0)
+        kill.cancel()
+    assert status != signal.SIGKILL, f"the child hangs: it was ended after {seconds} s"
+    assert status == 0, "the child raised; see its traceback on stderr"
+
+
+def read_terminal(terminal, until, seconds=60):
+    """Return what a pseudo-terminal shows, up to some bytes; fail where they do not come."""
+    shown = b""
+    deadline = time.monotonic() + seconds
+    while until not in shown:
+        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"{until!r} did not come within {seconds} s; seen: {shown!r}"
+        shown += os.read(terminal, 1024)
+    return shown
 
 
 def grants(requests, kind):

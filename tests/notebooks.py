@@ -1,6 +1,7 @@
-"""Run all notebooks against the sandbox: ``python tests/notebooks.py``; ``--save`` keeps what they show.
+"""Run all notebooks as a reader would: ``python tests/notebooks.py``; ``--save`` keeps what they show.
 
-A cell that fails, or a notebook that shows no picture, is an error. The real tiles are used where they are.
+They run in an empty folder, with no setting of Terrascope's in the environment. A cell that fails, or a
+notebook that shows no picture, is an error.
 """
 
 import argparse
@@ -11,9 +12,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from conftest import REAL_TILES
-from rio_terrascope.sandbox.tile import write_tile
-
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -23,8 +21,9 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help="parts of names")
     options = parser.parse_args()
     chosen = [n for n in NOTEBOOKS if not options.only or any(part in n.name for part in options.only)]
+    for name in [name for name in os.environ if name.startswith("TERRASCOPE_")]:
+        del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="terrascope-notebooks-") as folder:
-        os.environ["TERRASCOPE_TEST_TILES"] = str(_tiles(Path(folder)))
         for path in chosen:
             notebook = nbformat.read(path, as_version=4)
             NotebookClient(
@@ -41,14 +40,6 @@ def main() -> None:
                 for cell in notebook.cells:
                     cell.metadata.pop("execution", None)  # the hour at which it ran
                 nbformat.write(notebook, path)
-
-
-def _tiles(folder: Path) -> Path:
-    if len(list(REAL_TILES.glob("ESA_WorldCover_*_Map.tif"))) == 2:
-        return REAL_TILES
-    for year, version in ((2020, "v100"), (2021, "v200")):
-        write_tile(folder / f"ESA_WorldCover_10m_{year}_{version}_N00E006_Map.tif", year=year)
-    return folder
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
-from conftest import REAL_TILES
 from helpers import some_windows
 from rio_terrascope import TerrascopeError, gdal, read_windows, sample, terrascope_env
 from rio_terrascope.env import TerrascopeEnv
@@ -275,11 +274,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args()
-    tiles = sorted(REAL_TILES.glob("ESA_WorldCover_10m_2020_*_Map.tif"))[:1]
     with contextlib.ExitStack() as stack:
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="terrascope-soak-")))
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-        sandbox = stack.enter_context(Sandbox(tiles=tiles, token_lifetime=LIFETIME))
+        sandbox = stack.enter_context(Sandbox(token_lifetime=LIFETIME))
         os.environ.update(sandbox.environ)
         failed = soak(sandbox, options.minutes * 60, options.seed, runtime)
     sys.exit(failed)

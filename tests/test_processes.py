@@ -1,5 +1,6 @@
 """Children: forked ones go on with the parent's login, spawned ones make their own."""
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -10,6 +11,7 @@ import rasterio
 from helpers import (
     enter_and_read,
     grants,
+    in_child,
     read_until,
     read_while_told,
     refreshed,
@@ -78,16 +80,13 @@ def test_a_child_that_leaves_does_not_take_the_parents_login_away(sandbox, clean
     env = terrascope_env()
     with env:
         parents = list(clean_surroundings.iterdir())
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                rasterio.open(sandbox.url() + "?child").close()
-                env.__exit__()
-                code = len(list(clean_surroundings.iterdir())) - 1
-            finally:
-                os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+
+        def leave():
+            rasterio.open(sandbox.url() + "?child").close()
+            env.__exit__()
+            assert list(clean_surroundings.iterdir()) == parents
+
+        in_child(leave)
         assert list(clean_surroundings.iterdir()) == parents
         rasterio.open(sandbox.url()).close()
     assert list(clean_surroundings.iterdir()) == []
@@ -96,29 +95,26 @@ def test_a_child_that_leaves_does_not_take_the_parents_login_away(sandbox, clean
 
 def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
     reader, writer = os.pipe()
-    with terrascope_env():
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(writer)
-                os.read(reader, 1)  # until the parent has left
-                rasterio.open(sandbox.url() + "?child").close()
-                code = 0
-            finally:
-                os._exit(code)
-    os.close(reader)
-    os.close(writer)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def read_later():
+        os.close(writer)
+        os.read(reader, 1)  # until the parent has left
+        rasterio.open(sandbox.url() + "?child").close()
+
+    with contextlib.ExitStack() as block:
+        block.callback(os.close, reader)
+        block.callback(os.close, writer)
+        block.enter_context(terrascope_env())
+        in_child(read_later, meanwhile=block.close)
     with terrascope_env():
         assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
 
 
 def test_a_fork_outside_of_any_block_changes_nothing(sandbox):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if gdal.get_config_option(gdal.S3_REDIRECT) is None else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    def look():
+        assert gdal.get_config_option(gdal.S3_REDIRECT) is None
+
+    in_child(look)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="fork is not safe there")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from helpers import Clock
+from helpers import Clock, in_child
 from rio_terrascope import (
     CredentialsNotFoundError,
     InvalidCredentialsError,
@@ -380,20 +380,14 @@ def test_a_fork_in_the_middle_of_a_refresh(source, endpoint, clock):
     refresher = threading.Thread(target=source.get)
     refresher.start()
     assert inside.wait(10)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:  # holds a lock that nobody would release, were it not made anew
+
+    def renew():  # the lock is held by a thread that is not here
         endpoint.before = lambda: None
         clock.advance(60)
-        try:
-            os.write(writer, f"{source.get().access_token} {endpoint.grants[-1]}".encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
         # a password grant: the refresh token is left to the parent
-        assert pipe.read() == "access3 password"
-    os.waitpid(child, 0)
+        assert (source.get().access_token, endpoint.grants[-1]) == ("access3", "password")
+
+    in_child(renew)
     proceed.set()
     refresher.join(10)
     assert source.get() is not first

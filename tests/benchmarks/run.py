@@ -86,9 +86,8 @@ def _files(quick: bool) -> dict[str, Path]:
     files = {BIG: big, **dict.fromkeys(FILES, big)}
     for name, (west, north) in CORNERS.items():
         files[Tile(2020, west, north - 3, "").url] = tile(name, quick)
-    shared = Path(os.environ.get("TERRASCOPE_TEST_TILES", HERE.parents[2] / "shared" / "data"))
-    real = sorted(shared.glob("ESA_WorldCover_10m_2020_*_N00E006_Map.tif"))
-    files[REAL] = real[0] if real else big
+    esa = Path(os.environ.get("TERRASCOPE_TEST_TILES", "")) / "ESA_WorldCover_10m_2020_v100_N00E006_Map.tif"
+    files[REAL] = esa if esa.is_file() else big
     return files
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import requests
 
+from helpers import read_terminal
+
 PASSWORD_STDIN = ("login", "--username", "researcher", "--password-stdin")
 
 
@@ -90,8 +92,7 @@ def test_at_a_terminal_it_asks(stranger, sandbox):
     os.close(theirs)
     shown = b""
     for prompt, answer in ((b"Username:", "researcher"), (b"Password:", sandbox.password)):
-        while prompt not in shown:
-            shown += os.read(ours, 1024)
+        shown += read_terminal(ours, until=prompt)
         os.write(ours, answer.encode() + b"\n")
     token = process.communicate(timeout=30)[0].strip()
     assert process.returncode == 0

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from helpers import RIO
+from helpers import RIO, read_terminal
 from rio_terrascope import cli
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -124,9 +124,7 @@ def test_ctrl_c_at_the_prompt(stranger):
     ours, theirs = pty.openpty()
     process = stranger.popen("login", stdin=theirs, stderr=theirs)
     os.close(theirs)
-    shown = b""
-    while b"Username:" not in shown:
-        shown += os.read(ours, 1024)
+    read_terminal(ours, until=b"Username:")
     # more than once, since input() misses a signal that comes just before it begins to wait
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
@@ -163,8 +161,8 @@ def test_an_open_url_and_a_local_file_need_no_login(stranger, sandbox):
 def test_a_closed_pipe_ends_it_quietly(tsread, sandbox):
     process = tsread.popen("info", sandbox.url())
     process.stdout.close()
-    errors = process.stderr.read()
     process.wait(timeout=30)
+    errors = process.stderr.read()
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
 

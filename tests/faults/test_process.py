@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from helpers import assert_same_pixels, grants, refreshed, some_windows, tokens_sent
+from helpers import assert_same_pixels, grants, in_child, refreshed, some_windows, tokens_sent
 from rio_terrascope import SettingsError, gdal, terrascope_env
 from rio_terrascope.env import active_env
 
@@ -72,18 +72,13 @@ def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings
         refresher = threading.Thread(target=env.refresh)
         refresher.start()
         sandbox.wait_for(lambda requests: len(requests) == 2, server="sso")
-        child = os.fork()
-        if child == 0:
-            code = 1
-            signal.alarm(30)  # a child that waits for the parent's lock would wait for ever
-            try:
-                env.refresh()  # the parent's lock is held, by a thread that is not here
-                with rasterio.open(f"{sandbox.url()}?child") as mine, rasterio.open(tiles[0]) as pixels:
-                    assert_same_pixels(mine, pixels, windows[1:2])
-                code = 0
-            finally:
-                os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+
+        def refresh_and_read():
+            env.refresh()  # the parent's lock is held, by a thread that is not here
+            with rasterio.open(f"{sandbox.url()}?child") as mine, rasterio.open(tiles[0]) as pixels:
+                assert_same_pixels(mine, pixels, windows[1:2])
+
+        in_child(refresh_and_read)
         assert refresher.is_alive()
         sandbox.heal()  # resets what hangs, which is tried again
         refresher.join(30)
