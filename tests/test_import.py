@@ -1,7 +1,10 @@
 """Importing the package is light and without consequences."""
 
+import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 OPTIONAL = (
     *("starlette", "uvicorn", "joserfc", "shapely"),  # [sandbox]
@@ -43,3 +46,26 @@ def test_public_names_are_there_and_documented():
 
     for name in rio_terrascope.__all__:
         assert getattr(rio_terrascope, name).__doc__, name
+
+
+def test_all_is_all_that_readme_shows():
+    wanted = {}
+    for requirement in metadata.requires("rio-terrascope"):
+        library, _, extra = requirement.partition("; extra == ")
+        wanted.setdefault(extra.strip("'\""), set()).add(library)
+    # where secrets are kept is a choice of its own; the rest is for developers, or for notebooks
+    apart = {"", "all", "keyring", "notebooks", "test", "realservers", "bench"}
+    assert wanted["all"] == set().union(*(wanted[extra] for extra in wanted.keys() - apart))
+
+
+def test_extras_that_are_advised_are_there():
+    import rio_terrascope
+
+    files = Path(rio_terrascope.__file__).parent.rglob("*.py")
+    advised = {
+        extra
+        for file in files
+        for extra in re.findall(r"(?:install_advice\([\"']|rio-terrascope\[)(\w+)", file.read_text())
+    }
+    assert advised == {"dask", "preview", "sandbox", "stac"}
+    assert advised <= set(metadata.metadata("rio-terrascope").get_all("Provides-Extra"))

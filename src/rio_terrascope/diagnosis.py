@@ -120,7 +120,7 @@ def _scope() -> Finding:
     if reason is None:
         return Finding("scope", "ok", "the token can be confined to Terrascope's origins")
     return Finding(
-        "scope", "warning", f"{reason}: every host would receive the token", "pip install 'rasterio>=1.4'"
+        "scope", "warning", f"{reason}: every host would receive the token", "pip install 'rasterio>=1.4.4'"
     )
 
 

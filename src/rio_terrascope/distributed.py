@@ -22,7 +22,7 @@ from typing import Any
 
 from rio_terrascope import gdal
 from rio_terrascope.env import TerrascopeEnv
-from rio_terrascope.errors import SettingsError, TerrascopeError, TokenEndpointError
+from rio_terrascope.errors import SettingsError, TerrascopeError, TokenEndpointError, install_advice
 from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings
 from rio_terrascope.tokens import TokenSource
@@ -33,7 +33,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"reading on a Dask cluster needs Dask's 'distributed' ({error}). "
-        "Next: pip install 'rio-terrascope[dask]', for the client, the scheduler and the workers."
+        f"Next: {install_advice('dask')}; for the client, the scheduler and the workers."
     ) from None
 
 __all__ = ["TerrascopePlugin", "TokenDesk"]

@@ -45,3 +45,8 @@ class AccountConflictError(TerrascopeError):
 
 class TerrascopeWarning(UserWarning):
     """Something works, but not as it should: the token cannot be confined to its origins, say."""
+
+
+def install_advice(extra: str) -> str:
+    """Return the command that installs an extra: from an index, or in a clone of the repository."""
+    return f"pip install 'rio-terrascope[{extra}]', or '.[{extra}]' in a clone"

@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from rio_terrascope.areas import pixel_areas
+from rio_terrascope.errors import install_advice
 from rio_terrascope.legends import class_labels, is_worldcover
 from rio_terrascope.pieces import has_data
 from rio_terrascope.reading.boxes import check_indexes, read_shape
@@ -366,7 +367,7 @@ def _pillow() -> tuple[Any, Any, Any]:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
         raise ImportError(
-            "a picture with a legend needs Pillow. Next: pip install 'rio-terrascope[preview]', or add "
+            f"a picture with a legend needs Pillow. Next: {install_advice('preview')}; or add "
             "--no-legend for the plain pixels."
         ) from None
     return Image, ImageDraw, ImageFont

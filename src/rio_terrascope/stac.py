@@ -16,7 +16,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 from rio_terrascope import certificates
-from rio_terrascope.errors import CatalogueError
+from rio_terrascope.errors import CatalogueError, install_advice
 from rio_terrascope.settings import checked_url, stays_here
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         from urllib3 import Retry
     except ImportError as error:
         raise ImportError(
-            f"the catalogue needs pystac-client ({error.name} is missing). "
-            "Next: pip install 'rio-terrascope[stac]'."
+            f"the catalogue needs pystac-client ({error.name} is missing). Next: {install_advice('stac')}."
         ) from None
     options.setdefault("timeout", TIMEOUT)
     if options.get("stac_io") is None:

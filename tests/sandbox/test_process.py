@@ -110,7 +110,7 @@ def test_what_cannot_start_says_why(tile: Path, tmp_path: Path) -> None:
 def test_missing_libraries_are_named(tile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError('No starlette', name='starlette')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    with pytest.raises(ImportError, match=r'starlette.*pip install "rio-terrascope\[sandbox\]"'):
+    with pytest.raises(ImportError, match=r"starlette.*pip install 'rio-terrascope\[sandbox\]'"):
         Sandbox(tiles=[tile]).start()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-INSTALL = 'pip install "rio-terrascope[sandbox]"'
+INSTALL = "pip install 'rio-terrascope[sandbox]', or '.[sandbox]' in a clone"
 
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
