@@ -3,11 +3,13 @@
 Threads and processes read a tile from a sandbox whose tokens live 5 s, in all the ways there are, and
 compare every pixel with the file, while one fault after the other happens at the token endpoint and at the
 data server. A read may raise; then it is done again, as a user would. Exits with 1 if a pixel was wrong,
-a read did not come right in the end, a token went elsewhere, or something was left behind.
+a read did not come right in the end, a token went elsewhere, something was left behind, or a process stood
+still: then it prints the stacks of all its threads.
 """
 
 import argparse
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import random
@@ -33,6 +35,7 @@ THREADS_OF_A_CHILD = 2  # in each of the two others
 LIFETIME = 5.0  # of a token, in seconds
 TRIES = 40  # half a second apart, until a read counts as failed
 REST = 0.1  # seconds, at most, between two reads of a thread
+TO_END = 180  # seconds that a process may take to end after its time; more, and it stands still
 
 # A connection that hangs is given up after 2 s instead of 30, and little is kept in memory.
 OPTIONS = {"GDAL_HTTP_LOW_SPEED_TIME": 2, "GDAL_CACHEMAX": 64}
@@ -151,8 +154,9 @@ def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -
     return sum((reader.counts for reader in readers), Counter())
 
 
-def child(pipe, *where) -> None:
+def child(pipe, limit, *where) -> None:
     """Read in a process of its own until the pipe says that it is over."""
+    faulthandler.dump_traceback_later(limit, exit=True)
     ended = threading.Event()
 
     def wait() -> None:
@@ -294,10 +298,14 @@ def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
         for number, method in enumerate(("fork", "spawn"), start=1):
             context = multiprocessing.get_context(method)
             mine, its = context.Pipe()
-            process = context.Process(target=child, args=(its, *where, seed + 1000 * number))
+            process = context.Process(
+                target=child, args=(its, seconds + TO_END, *where, seed + 1000 * number)
+            )
             process.start()
             its.close()
             children.append((mine, process))
+        # Its thread needs no GIL. It is started after the fork, which would not survive it.
+        faulthandler.dump_traceback_later(seconds + TO_END, exit=True)
         watch, trouble = Watch(sandbox, ended), Trouble(sandbox, ended, seed)
         counts: list[Counter[str]] = []
         reading = threading.Thread(
@@ -320,6 +328,7 @@ def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
             process.join()
         trouble.join()
         watch.join()
+    faulthandler.cancel_dump_traceback_later()
     left_behind = [str(path.relative_to(runtime)) for path in runtime.rglob("*")]
 
     read, received = sum(counts, Counter()), watch.counts
