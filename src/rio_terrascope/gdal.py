@@ -151,6 +151,32 @@ def for_this_thread(key: str, value: str) -> Iterator[None]:
         lib.CPLSetThreadLocalConfigOption(key.encode(), before)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discard GDAL's warnings, errors and debug messages inside the block, in this thread alone.
+
+    Outside a `rasterio.Env`, as in a new thread, GDAL prints them to stderr. Whatever is wrong is
+    raised later, when rasterio reads the file.
+
+    The handler is GDAL's own. It never takes Python's lock (the GIL), as rasterio's does. It would
+    print debug messages, which may hold signed URLs, so CPL_DEBUG is off in the block even where the
+    user has set it. Outside of it, the user gets them as ever: rasterio logs them inside an Env.
+
+    Do not call `dataset.read` inside the block. rasterio leaves a handler of its own behind when that
+    fails; it would be popped instead of this one, and the thread would stay quiet.
+    """
+    if why_not_scoped() is not None:
+        yield
+        return
+    lib = _libgdal()
+    lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
+    try:
+        with for_this_thread("CPL_DEBUG", "OFF"):
+            yield
+    finally:
+        lib.CPLPopErrorHandler()
+
+
 def forget(path: str) -> None:
     """Drop what GDAL has cached of all files whose ``/vsicurl/...`` path begins with `path`.
 
@@ -173,6 +199,7 @@ def forget_all() -> None:
     _libgdal().VSICurlClearCache()
 
 
+@quiet()
 def is_cut_short(path: str) -> bool:
     """Tell whether GDAL has only a part of a file's first bytes, from a connection that broke in the middle.
 
@@ -213,6 +240,7 @@ def nothing_forgotten() -> Iterator[int]:
         yield _times_forgotten
 
 
+@quiet()
 def read_directories(path: str) -> int | None:
     """Let GDAL read all of the header of a file that has been opened; return how many overviews it has.
 
@@ -223,18 +251,6 @@ def read_directories(path: str) -> int | None:
     """
     if why_not_scoped() is not None:
         return None
-    lib = _libgdal()
-    # rasterio's own handler stays out of it: what is wrong will be told when the file is read. The quiet
-    # one prints what is said for debugging, and that may hold signed URLs.
-    lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
-    try:
-        with for_this_thread("CPL_DEBUG", "OFF"):
-            return _overviews(path)
-    finally:
-        lib.CPLPopErrorHandler()
-
-
-def _overviews(path: str) -> int:
     lib = _libgdal()
     lib.CPLErrorReset()
     dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
