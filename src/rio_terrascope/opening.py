@@ -64,8 +64,9 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
                         # again: somebody may have let GDAL forget them
                         known = turn.read_when == (times, late)
                         there = turn.overviews if known else gdal.read_directories(url)
-                        _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
-                        read = len(dataset.overviews(1)) if dataset.count else 0
+                        with gdal.quiet():
+                            _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
+                            read = len(dataset.overviews(1)) if dataset.count else 0
                     # options may choose among the overviews
                     if args or kwargs or there is None:
                         return dataset

@@ -73,6 +73,7 @@ def _overview_blocks(url: str, level: int) -> tuple[int, int]:
         return shape
 
 
+@gdal.quiet()
 def _without_place(dataset: Any, level: int | None, blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return those of the blocks that have no place in the file, in some band."""
     bands = dataset.indexes if dataset.interleaving == Interleaving.band else dataset.indexes[:1]
