@@ -163,14 +163,15 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
         Whether it has to be given where there is no default.
     """
     shown = " '-' is stdout." + ("  [default: -]" if default == "-" else "")
+    # click takes a default of None for an answer, and then misses nothing
+    given: dict[str, Any] = {"required": required} if default is None else {"default": default}
     output = click.option(
         "-o",
         "--output",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar=f"OUT{suffix}",
-        required=required and default is None,
-        default=default,
         help=f"The file to write.{shown}",
+        **given,
     )
     overwrite = click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
     return lambda command: output(overwrite(command))
