@@ -11,7 +11,7 @@ from rio_terrascope.cli.manners import say
 @click.command(
     name="exec",
     short_help="Run a GDAL program with access.",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},  # what follows the program is its own
 )
 @click.option("--all-hosts", is_flag=True, help="For GDAL older than 3.7: send the token to every host.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -24,16 +24,26 @@ _unfinished: set[str] = set()  # folders with output that is not complete yet
 
 
 class Group(click.Group):
-    """A group whose commands end with one line on stderr and exit code 1 when something goes wrong."""
+    """A group whose commands end with one line on stderr when something goes wrong.
+
+    The exit code is 1; 2 for a mistake in the arguments.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the group's own options, with mistakes in one line as `invoke` has them."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.exceptions.NoArgsIsHelpError:  # which is the help, not a mistake
+            raise
+        except click.UsageError as error:
+            raise _in_one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it raises on purpose becomes a `click.ClickException`."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            # in one line, which click's way of showing it is not
-            where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
-            raise click.UsageError(error.format_message() + where) from None
+            raise _in_one_line(error) from None
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):  # the second is what click makes of it at a prompt
@@ -47,6 +57,15 @@ class Group(click.Group):
 
             logging.getLogger("rio_terrascope").debug("as it was raised:", exc_info=error)
             raise click.ClickException(in_words(error)) from None
+
+
+def _in_one_line(error: click.UsageError) -> click.UsageError:
+    """Say where the help is in the same line; click itself puts it above, with the usage."""
+    message = " ".join(error.format_message().split())
+    if not message.endswith((".", "?)")):
+        message += "."
+    where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+    return click.UsageError(message + where)
 
 
 @contextlib.contextmanager
