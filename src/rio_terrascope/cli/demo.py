@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rio_terrascope.cli.manners import complete_file, progress_bar
+from rio_terrascope.cli.manners import complete_file, overwrite_option, progress_bar
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -32,9 +32,10 @@ PICTURE = 1000  # pixels along the longer side
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
+    is_eager=True,
     help="Where to write a picture of the land.  [default: quicklook.png, or quicklook-2.png ...]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the picture if it is there.")
+@overwrite_option
 def demo(tile: Path | None, output: Path | None, overwrite: bool) -> None:
     """Read windows of a protected tile while its token expires again and again.
 
@@ -45,6 +46,8 @@ def demo(tile: Path | None, output: Path | None, overwrite: bool) -> None:
         tsread demo
         tsread demo --tile ESA_WorldCover_10m_2020_v100_N00E006_Map.tif
     """
+    if str(output) == "-":
+        raise click.BadParameter("the picture needs a file; stdout is for the account.", param_hint="'-o'")
     from rio_terrascope.sandbox import Sandbox
 
     output = output or _free_name()

@@ -170,6 +170,18 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
+def _needs_a_file(ctx: click.Context, _param: click.Parameter, overwrite: bool) -> bool:
+    if overwrite and str(ctx.params.get("output") or "-") == "-":
+        raise click.UsageError("--overwrite needs -o with the name of a file.")
+    return overwrite
+
+
+# The command's -o has to be eager, so that its value is known here.
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, callback=_needs_a_file, help="Replace the file if it is there."
+)
+
+
 def output_option(suffix: str, *, default: str | None = None, required: bool = True) -> Callable[[Any], Any]:
     """Return the option ``-o`` with ``--overwrite``, spelled as rio spells them.
 
@@ -189,11 +201,11 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
         "--output",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar=f"OUT{suffix}",
+        is_eager=True,
         help=f"The file to write.{shown}",
         **given,
     )
-    overwrite = click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
-    return lambda command: output(overwrite(command))
+    return lambda command: output(overwrite_option(command))
 
 
 @contextlib.contextmanager
