@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import click
@@ -13,6 +14,39 @@ PAGE = 100  # items asked for at once
 LIMIT = 1000
 
 
+def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box | None:
+    if box is None:
+        return None
+    west, south, east, north = box
+    if south > north:
+        raise click.BadParameter(f"{box} is upside down: it is west south east north.")
+    if not (-90 <= south <= north <= 90):  # so that NaN is refused too
+        raise click.BadParameter(f"{box} reaches beyond the poles: it is west south east north.")
+    if not (-180 <= west <= 180 and -180 <= east <= 180):
+        raise click.BadParameter(
+            f"{box} reaches beyond 180 degrees. Next: where it crosses the antimeridian give west > east."
+        )
+    return box
+
+
+def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str | None:
+    """Refuse a time that cannot be read, before the catalogue is asked."""
+    if when is None:
+        return None
+    try:
+        from pystac_client import ItemSearch
+    except ImportError:
+        return when  # what to install is said where the catalogue is opened
+    try:
+        asked = ItemSearch("", datetime=when).get_parameters()["datetime"]
+        moments = [datetime.fromisoformat(moment.upper()) for moment in asked.split("/") if moment != ".."]
+    except Exception as error:  # pystac-client has no class of its own for times that it cannot read
+        raise click.BadParameter(f"{when!r} cannot be read ({error}).") from None
+    if moments != sorted(moments):
+        raise click.BadParameter(f"{when!r} ends before it begins.")
+    return when
+
+
 @click.command(short_help="Find files in the catalogue.")
 @click.argument("collection")
 @click.option(
@@ -20,12 +54,14 @@ LIMIT = 1000
     nargs=4,
     type=float,
     metavar="W S E N",
+    callback=_box,
     help="What meets the box: degrees, west south east north.",
 )
 @click.option(
     "--datetime",
     "when",
     metavar="WHEN",
+    callback=_when,
     help="A moment, day, month or year, or two with a slash between: 2021-04/2021-06, ../2020 (and before).",
 )
 @click.option("--asset", "asset_name", metavar="NAME", help="The asset to print.  [default: all data]")
@@ -57,10 +93,8 @@ def search(
     """
     if as_table and as_json:
         raise click.UsageError("give --table or --json, not both.")
-    if bbox is not None and bbox[1] > bbox[3]:
-        raise click.UsageError(f"the box {bbox} is upside down: it is west south east north.")
-    if bbox is not None and not all(-90 <= latitude <= 90 for latitude in (bbox[1], bbox[3])):
-        raise click.UsageError(f"the box {bbox} reaches beyond the poles: it is west south east north.")
+    if asset_name is not None and as_json:
+        raise click.UsageError("--asset goes without --json, which prints whole items.")
     items, more = _found(collection, bbox, when, limit or LIMIT)
     if prefer_local:
         from rio_terrascope import stac
@@ -110,18 +144,13 @@ def _found(
 
     url = stac.catalogue_url()
     catalog = stac.open_catalog(url)
-    try:
-        asked = catalog.search(
-            collections=[collection],
-            bbox=bbox,
-            datetime=when,
-            limit=min(limit + 1, PAGE),
-            max_items=limit + 1,
-        )
-    except Exception as error:  # pystac-client has no class of its own for times that it cannot read
-        raise click.UsageError(
-            f"--datetime {when!r} cannot be read ({' '.join(str(error).split())})."
-        ) from None
+    asked = catalog.search(
+        collections=[collection],
+        bbox=bbox,
+        datetime=when,
+        limit=min(limit + 1, PAGE),
+        max_items=limit + 1,
+    )
     with stac.catalogue_errors(url):
         items = list(asked.items_as_dicts())
         if not items and catalog.get_collection(collection) is None:
