@@ -118,4 +118,4 @@ def test_three_bands_are_red_green_and_blue(tsread):
     assert picture[0, 199, 199] == 255
     assert picture[1, 199, 199] == 255
     assert not picture[2].any()
-    assert "three" in tsread.fails("preview", "in.tif", "-o", "x.png", "--no-legend", "-b", 1, "-b", 2)
+    assert "three" in tsread.fails("preview", "in.tif", "-o", "x.png", "-b", 1, "-b", 2, code=2)

@@ -200,7 +200,7 @@ def test_an_existing_file_is_refused_without_overwrite(tsread, sandbox):
         (["--bbox", 6, 0, 7, 1, "--window", 0, 0, 1, 1], 2, "one of"),
         (["--bbox", 6, 0, 7, 1, "--max-size", 5, "--resolution", 1], 2, "not both"),
         (["--bbox", 16, 0, 17, 1], 1, "outside of the raster"),
-        (["--bbox", 6, 0, 7, 1, "--bbox-crs", "EPSG:99999"], 1, "EPSG code is unknown"),
+        (["--bbox", 6, 0, 7, 1, "--bbox-crs", "EPSG:99999"], 2, "EPSG code is unknown"),
         (["--window", 40000, 0, 10, 10], 1, "outside of the raster"),
         (["--geometry", "none.geojson"], 2, "does not exist"),
         (["--geometry", "bad.geojson"], 1, "bad.geojson is not GeoJSON (line 1)"),

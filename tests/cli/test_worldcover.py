@@ -74,6 +74,6 @@ def test_a_refused_token_is_never_taken_for_sea(tsread, sandbox):
 
 
 def test_bad_boxes(tsread):
-    assert "south" in tsread.fails("worldcover", "--bbox", 5, 1, 6, 0, "--list")
+    assert "south" in tsread.fails("worldcover", "--bbox", 5, 1, 6, 0, "--list", code=2)
     assert "2020" in tsread.fails("worldcover", "--bbox", 5, 0, 6, 1, "--year", 2019, "--list", code=2)
     assert "--list" in tsread.fails("worldcover", "--bbox", 5, 0, 6, 1, code=2)

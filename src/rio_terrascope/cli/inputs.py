@@ -20,8 +20,11 @@ def named_rasters(arguments: Iterable[str]) -> list[str]:
     Raises
     ------
     click.ClickException
-        If stdin names none.
+        If stdin names none, or is named twice.
     """
+    arguments = list(arguments)
+    if arguments.count("-") > 1:
+        raise click.UsageError("'-' is given twice, and there is one stdin.")
     rasters: list[str] = []
     for argument in arguments:
         rasters += _on_stdin() if argument == "-" else [argument]

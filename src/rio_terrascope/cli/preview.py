@@ -24,7 +24,7 @@ from rio_terrascope.cli.options import Box, band_option, check_region, chosen_re
 def preview(
     url: str,
     bbox: Box | None,
-    bbox_crs: str,
+    bbox_crs: str | None,
     size: int,
     bands: tuple[int, ...],
     legend: bool,
@@ -41,7 +41,9 @@ def preview(
         tsread preview URL -o island.png --bbox 6.4 -0.1 6.8 0.5
         tsread preview URL -o pixels.png --no-legend --size 512
     """
-    check_region(bbox, required=False, names="--bbox")
+    check_region(bbox=bbox, bbox_crs=bbox_crs)
+    if len(bands) not in (0, 1, 3):
+        raise click.UsageError(f"--band is given {len(bands)} times; a picture has one band, or three.")
     from rio_terrascope.cli.access import opened
     from rio_terrascope.cli.inputs import one_raster
     from rio_terrascope.pictures import picture, require_pillow, write_map, write_plain

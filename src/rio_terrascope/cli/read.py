@@ -5,14 +5,25 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.manners import Progress, complete_file, output_option, say
-from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
+from rio_terrascope.cli.options import (
+    Box,
+    band_option,
+    check_region,
+    chosen_region,
+    finite,
+    region_options,
+)
 
 
 @click.command(short_help="Copy part of a raster into a file.")
 @click.argument("url")
 @region_options(window=True, geometry=True)
 @click.option(
-    "--resolution", type=click.FloatRange(min=0, min_open=True), metavar="R", help="Size of a pixel, at most."
+    "--resolution",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
+    metavar="R",
+    help="Size of a pixel, at most.",
 )
 @click.option(
     "--max-size", type=click.IntRange(min=1), metavar="N", help="Pixels along the longer side, at most."
@@ -23,7 +34,7 @@ from rio_terrascope.cli.options import Box, band_option, check_region, chosen_re
 def read(
     url: str,
     bbox: Box | None,
-    bbox_crs: str,
+    bbox_crs: str | None,
     window: tuple[int, int, int, int] | None,
     geometry: Path | None,
     all_touched: bool,
@@ -45,7 +56,9 @@ def read(
         tsread read URL -o overview.tif --bbox 6 0 9 3 --max-size 1000
         tsread read URL -o park.tif --geometry park.geojson
     """
-    check_region(bbox, window, geometry, required=True, names="--bbox, --window and --geometry")
+    check_region(bbox=bbox, bbox_crs=bbox_crs, window=window, geometry=geometry, all_touched=all_touched)
+    if bbox is None and window is None and geometry is None:
+        raise click.UsageError("Missing option '--bbox', '--window' or '--geometry'.")
     if resolution is not None and max_size is not None:
         raise click.UsageError("give --resolution or --max-size, not both.")
     from rio_terrascope.cli.access import opened
@@ -73,12 +86,31 @@ def read(
         )
 
 
+def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
+    from rio_terrascope.worldcover import grid_profile
+
+    try:
+        grid_profile(box)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return box
+
+
 @click.command(short_help="Copy part of ESA WorldCover into a file.")
-@click.option("--bbox", nargs=4, type=float, required=True, metavar="W S E N", help="The box, in degrees.")
+@click.option(
+    "--bbox",
+    nargs=4,
+    type=float,
+    required=True,
+    metavar="W S E N",
+    callback=_world_box,
+    help="The box, in degrees.",
+)
 @click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
 @click.option(
     "--resolution",
     type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
     metavar="R",
     help="Degrees, at most; 1/12000 is all.",
 )
@@ -96,18 +128,19 @@ def worldcover(
         tsread worldcover --bbox 5.5 -0.5 8 2 --year 2021 -o gulf.tif
         tsread worldcover --bbox 5.5 -0.5 8 2 --list
     """
+    if only_list and output is not None:
+        raise click.UsageError("give --list or --output, not both.")
+    if not only_list and output is None:
+        raise click.UsageError("Missing option '-o' / '--output', or '--list'.")
     from rio_terrascope import worldcover as library
 
-    if only_list:
-        for tile in library.tiles(bbox, int(year)):
-            click.echo(tile.url)
-        return
+    urls = [tile.url for tile in library.tiles(bbox, int(year))]
     if output is None:
-        raise click.UsageError("missing option '-o' / '--output', or '--list'.")
+        click.echo("\n".join(urls))
+        return
     from rio_terrascope.cli.access import access
     from rio_terrascope.mosaics import write_worldcover
 
-    urls = [tile.url for tile in library.tiles(bbox, int(year))]
     with (
         complete_file(output, overwrite=overwrite) as file,
         access(*urls),

@@ -6,19 +6,30 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.manners import Progress, complete_text, output_option
-from rio_terrascope.cli.options import band_option
+from rio_terrascope.cli.options import band_option, known_crs
 
 
 @click.command(short_help="Read the values at points.")
-@click.argument("urls", nargs=-1, required=True, metavar="URL... POINTS")
-@click.option("--crs", help="What the points are in.  [default: EPSG:4326 for lon/lat and GeoJSON]")
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@click.argument("points_file", metavar="POINTS")
+@click.option(
+    "--crs",
+    callback=known_crs,
+    help="What the points are in.  [default: EPSG:4326 for lon/lat and GeoJSON]",
+)
 @click.option(
     "--column", default="value", show_default=True, help="The new column; numbered for several bands."
 )
 @band_option
 @output_option(".csv", default="-")
 def sample(
-    urls: tuple[str, ...], crs: str | None, column: str, bands: tuple[int, ...], output: Path, overwrite: bool
+    urls: tuple[str, ...],
+    points_file: str,
+    crs: str | None,
+    column: str,
+    bands: tuple[int, ...],
+    output: Path,
+    overwrite: bool,
 ) -> None:
     """Read rasters at points: a CSV file, or a GeoJSON file of points, which becomes one; '-' is stdin.
 
@@ -30,18 +41,15 @@ def sample(
         tsread sample URL points.csv -o values.csv
         tsread sample URL_2020 points.csv --column 2020 | tsread sample URL_2021 - --column 2021
     """
-    *rasters, source = urls
-    if not rasters:
-        raise click.UsageError("a URL and a file of points are needed.")
     from rio_terrascope.cli.access import access
     from rio_terrascope.points import read_points
     from rio_terrascope.reading import sample as sample_rasters
 
-    points = read_points(source, crs=crs)
+    points = read_points(points_file, crs=crs)
     with complete_text(output, overwrite=overwrite) as file:
-        with access(*rasters), Progress("Sampling") as progress:
+        with access(*urls), Progress("Sampling") as progress:
             values = sample_rasters(
-                rasters,
+                urls,
                 points.coordinates,
                 crs=points.crs,
                 indexes=list(bands) or None,

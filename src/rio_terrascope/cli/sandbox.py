@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.options import finite
+
 
 @click.command(short_help="Serve a local stand-in for Terrascope.")
 @click.option(
@@ -19,6 +21,7 @@ import click
 @click.option(
     "--token-lifetime",
     type=click.FloatRange(min=0.5),
+    callback=finite,
     default=300.0,
     show_default=True,
     help="Seconds that an access token lives.",
@@ -26,6 +29,7 @@ import click
 @click.option(
     "--latency",
     type=click.FloatRange(min=0),
+    callback=finite,
     default=0.0,
     show_default=True,
     help="Seconds before each answer.",

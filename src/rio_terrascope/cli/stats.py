@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def stats(
     urls: tuple[str, ...],
     bbox: Box | None,
-    bbox_crs: str,
+    bbox_crs: str | None,
     geometry: Path | None,
     all_touched: bool,
     bands: tuple[int, ...],
@@ -54,7 +54,9 @@ def stats(
         tsread stats URL --geometry park.geojson --json
         tsread search terrascope-s2-ndvi-v2 --datetime 2021-06 | tsread stats -
     """
-    check_region(bbox, None, geometry, required=False, names="--bbox and --geometry")
+    check_region(bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched)
+    if categorical and bands:
+        raise click.UsageError("--band goes with --continuous: classes are those of the first band.")
     from rio_terrascope.cli.access import access, opened_inside
     from rio_terrascope.cli.inputs import named_rasters
 
