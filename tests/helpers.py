@@ -85,10 +85,10 @@ def read_until(dataset, file, server, condition, *, forget=None):
     raise AssertionError("out of windows")
 
 
-def in_child(work, *, meanwhile=lambda: None, seconds=60):
+def in_child(work, *, in_parent=lambda: None, seconds=60):
     """Run a function in a forked child; it fails the test if it raises, and if it hangs.
 
-    `meanwhile` is called in the parent while the child runs.
+    `in_parent` is called while the child runs.
     """
     child = os.fork()
     if child == 0:
@@ -103,7 +103,7 @@ def in_child(work, *, meanwhile=lambda: None, seconds=60):
     kill = threading.Timer(seconds, os.kill, (child, signal.SIGKILL))
     kill.start()
     try:
-        meanwhile()
+        in_parent()
     finally:
         _, status = os.waitpid(child, 0)
         kill.cancel()

@@ -105,7 +105,7 @@ def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
         block.callback(os.close, reader)
         block.callback(os.close, writer)
         block.enter_context(terrascope_env())
-        in_child(read_later, meanwhile=block.close)
+        in_child(read_later, in_parent=block.close)
     with terrascope_env():
         assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
 

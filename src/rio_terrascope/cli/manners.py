@@ -176,7 +176,7 @@ def _needs_a_file(ctx: click.Context, _param: click.Parameter, overwrite: bool) 
     return overwrite
 
 
-# The command's -o has to be eager, so that its value is known here.
+# The command's -o must be eager, so that its value is known here.
 overwrite_option = click.option(
     "--overwrite", is_flag=True, callback=_needs_a_file, help="Replace the file if it is there."
 )

@@ -26,9 +26,9 @@ class Sandbox:
     ----------
     tiles : iterable of path-like
         GeoTIFFs to offer. A file with a WorldCover tile's name is offered under that tile's real path; the
-        first other one under that of the 2020 tile N00E006; further ones under /download/<name>. None: the
-        synthetic WorldCover tiles N00E006 and S03E006 of 2020 and 2021. Each is made, in a few seconds,
-        when it is first asked for.
+        first other one takes the path of the 2020 tile N00E006; further ones go under /download/<name>.
+        None: the synthetic WorldCover tiles N00E006 and S03E006 of 2020 and 2021. Each is made, in a few
+        seconds, when it is first asked for.
     username, password : str
         The account.
     accounts : mapping, optional

@@ -39,8 +39,8 @@ def describe(
     Parameters
     ----------
     files : Files
-        Those under WorldCover's paths are described, as they are now, if they are rasters; the others are
-        in no collection.
+        Rasters under WorldCover's paths are described from their present content; the others are in no
+        collection.
     collections : container of str
         Their ids. A tile that has not been made yet is made only if its collection is among them.
     data_origin : str

@@ -22,7 +22,7 @@ __all__ = ["CLASSES", "north_west", "worldcover_path", "write_tile"]
 SIZE = 36000
 BLOCK = 1024
 OVERVIEW_BLOCK = {2020: 128, 2021: 1024}
-"""The block size of the overviews, as in ESA's files: the header of 2020 has 237 KB, that of 2021 28 KB."""
+"""The block size of the overviews, as in ESA's files: headers of 237 KB in 2020, and of 28 KB in 2021."""
 
 OVERVIEWS = [2, 4, 8, 16, 32, 64]
 
