@@ -21,7 +21,7 @@ def alone(monkeypatch, tmp_path):
     """Nobody is logged in, nobody is asked, no request is made; the folder is empty."""
 
     def unwanted(*_args, **_options):
-        pytest.fail("a mistake in the options has to be found before this")
+        pytest.fail("a mistake in the options must be found before this")
 
     for name in ("getaddrinfo", "create_connection"):
         monkeypatch.setattr(socket, name, unwanted)

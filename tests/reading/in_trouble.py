@@ -40,7 +40,7 @@ def ways():
     yield lambda: read_bbox(url, BBOX, crs=CRS, max_size=50)
     yield lambda: sample(url, POINTS, crs=CRS, max_workers=2)
     yield lambda: worldcover.read((6.1, 0.1, 6.2, 0.2), 2020, 0.01)
-    # what env.open asks; GDAL may have dropped the file meanwhile
+    # what env.open asks; GDAL may have dropped the file since
     yield lambda: gdal.is_cut_short(url)
     yield lambda: gdal.read_directories(url)
 
