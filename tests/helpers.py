@@ -54,9 +54,13 @@ def some_windows(count, size=256, seed=0):
 
 
 def assert_same_pixels(dataset, local, windows):
-    """Compare windows of an open dataset with the local file."""
-    for window in windows:
-        np.testing.assert_array_equal(dataset.read(1, window=window), local.read(1, window=window))
+    """Compare windows of an open dataset with the local file.
+
+    The file is opened here, because several threads may compare with it, and a dataset is for one thread.
+    """
+    with rasterio.open(local.name) as own:
+        for window in windows:
+            np.testing.assert_array_equal(dataset.read(1, window=window), own.read(1, window=window))
 
 
 def read_until(dataset, file, server, condition, *, forget=None):
