@@ -6,6 +6,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
+from rio_terrascope.errors import install_advice
+from rio_terrascope.sandbox.process import INSTALL
+
 OPTIONAL = (
     *("starlette", "uvicorn", "joserfc", "shapely"),  # [sandbox]
     *("distributed", "dask", "pystac", "pystac_client", "keyring", "PIL", "matplotlib", "xarray"),
@@ -69,3 +74,8 @@ def test_extras_that_are_advised_are_there():
     }
     assert advised == {"dask", "preview", "sandbox", "stac"}
     assert advised <= set(metadata.metadata("rio-terrascope").get_all("Provides-Extra"))
+
+
+@pytest.mark.parametrize(("extra", "advice"), [("stac", install_advice("stac")), ("sandbox", INSTALL)])
+def test_the_advice_fits_an_index_and_a_clone(extra, advice):
+    assert advice == f"pip install 'rio-terrascope[{extra}]', or '.[{extra}]' in a clone"

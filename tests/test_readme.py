@@ -29,6 +29,11 @@ def python_blocks():
     return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
+def test_the_first_command_installs_what_is_shown_below():
+    (command,) = re.findall(r"^    (.*/tsread demo)$", README, flags=re.MULTILINE)
+    assert ".venv/bin/pip install '.[all]'" in command
+
+
 def test_there_are_examples():
     assert len(python_blocks()) >= 5
 

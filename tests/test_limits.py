@@ -1,0 +1,57 @@
+"""What watches over the tests: a child, a terminal or a soak that stands still fails, and ends."""
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from helpers import in_child, read_terminal
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
+]
+
+# Reading stands still in C, with the GIL held: nothing of Python's could end it.
+STANDING_STILL = """
+import ctypes, sys
+import soak
+soak.TO_END = 2
+soak.read_in_threads = lambda *_: ctypes.PyDLL(None).sleep(50)
+sys.argv = ["soak.py", "--minutes", "0.01"]
+if __name__ == "__main__":
+    soak.main()
+"""
+
+
+def test_a_child_that_raises(capfd):
+    with pytest.raises(AssertionError, match="the child raised"):
+        in_child(lambda: 1 / 0)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_child_that_hangs():
+    with pytest.raises(AssertionError, match="the child hangs"):
+        in_child(lambda: threading.Event().wait(), seconds=0.2)
+
+
+def test_a_terminal_that_stays_silent():
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours), os.fdopen(theirs):
+        os.write(theirs, b"Username: ")
+        with pytest.raises(AssertionError, match=r"'Password:' did not come .* seen: b'Username: '"):
+            read_terminal(ours, until=b"Password:", seconds=0.2)
+
+
+def test_a_soak_that_stands_still_shows_its_stacks_and_fails(tmp_path):
+    script = tmp_path / "standing_still.py"
+    script.write_text(STANDING_STILL)
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, script], env=environ, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "Timeout (0:00:02.6" in ended.stderr
+    assert ended.stderr.count("in <lambda>") >= 2, "the stacks of the process and of its forked child"
