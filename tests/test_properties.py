@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from rio_terrascope import Settings, SettingsError, TerrascopeError, Token, gdal, worldcover
-from rio_terrascope.credentials import Credentials, find_credentials
+from rio_terrascope.analysis.vector import read_points
+from rio_terrascope.auth.credentials import Credentials, find_credentials
+from rio_terrascope.auth.oidc import TokenEndpoint
 from rio_terrascope.errors import CredentialsNotFoundError
-from rio_terrascope.oidc import TokenEndpoint
-from rio_terrascope.points import read_points
 from rio_terrascope.settings import url_prefixes
 
 # The fixtures of a function are not made anew for each example, and need not be. No deadlines: the

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rio_terrascope import stac, worldcover
+    from rio_terrascope.auth.oidc import Token
+    from rio_terrascope.auth.tokens import TokenSource
     from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
     from rio_terrascope.errors import (
         AccessDeniedError,
@@ -17,10 +19,8 @@ if TYPE_CHECKING:
         TerrascopeWarning,
         TokenEndpointError,
     )
-    from rio_terrascope.oidc import Token
     from rio_terrascope.reading import read_bbox, read_windows, sample
     from rio_terrascope.settings import Settings
-    from rio_terrascope.tokens import TokenSource
 
 __version__ = "0.1.0"
 
@@ -52,6 +52,8 @@ __all__ = [
 # Imported when they are first asked for (PEP 562), so that `tsread --help` and `tsread token`, which
 # import this package too, need not wait for rasterio.
 _ROOMS = {
+    "auth.oidc": ("Token",),
+    "auth.tokens": ("TokenSource",),
     "env": ("TerrascopeEnv", "TerrascopeSession", "login", "logout", "terrascope_env"),
     "errors": (
         "AccessDeniedError",
@@ -64,10 +66,8 @@ _ROOMS = {
         "TerrascopeWarning",
         "TokenEndpointError",
     ),
-    "oidc": ("Token",),
     "reading": ("read_bbox", "read_windows", "sample"),
     "settings": ("Settings",),
-    "tokens": ("TokenSource",),
 }
 # beside those in __all__ some that need an extra to be imported
 _MODULES = ("distributed", "sandbox", "stac", "worldcover")

@@ -21,11 +21,11 @@ import weakref
 from typing import Any
 
 from rio_terrascope import gdal
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import SettingsError, TerrascopeError, TokenEndpointError, install_advice
-from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings
-from rio_terrascope.tokens import TokenSource
 
 try:
     from distributed import Client, Scheduler, Worker, get_client

@@ -18,12 +18,12 @@ from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
 from rio_terrascope import certificates, gdal
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
-from rio_terrascope.logins import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
-from rio_terrascope.oidc import Token
 from rio_terrascope.opening import NO_RASTER, open_whole
+from rio_terrascope.registry import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.settings import Settings, stays_here
-from rio_terrascope.tokens import TokenSource
 
 
 def terrascope_env(

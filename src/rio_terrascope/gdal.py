@@ -50,7 +50,7 @@ PATH_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
 }
-# ... and these for the whole process only (checked in tests/test_gdal.py):
+# ... and these for the whole process only (checked in tests/gdal/test_gdal_options.py):
 PROCESS_OPTIONS = {
     # the headers of a tile with its overviews in one request instead of two
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rio_terrascope import certificates, gdal
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import TerrascopeError
-from rio_terrascope.logins import vsi_prefixes
-from rio_terrascope.oidc import Token
+from rio_terrascope.registry import vsi_prefixes
 from rio_terrascope.settings import Settings, stays_here
-from rio_terrascope.tokens import TokenSource
 
 # Where GDAL looks for its configuration when GDAL_CONFIG_FILE is not set. There is one for the
 # system too, whose place is known to that GDAL alone.

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
-from rio_terrascope.reading.boxes import read_shape
+from rio_terrascope.reading.bbox import read_shape
 from rio_terrascope.reading.datasets import Datasets, status_of
 from rio_terrascope.reading.grid import ON_THE_EDGE, floor_pixel
 from rio_terrascope.reading.workers import Progress, Workers

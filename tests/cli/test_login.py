@@ -145,7 +145,7 @@ def test_a_long_command_and_short_ones_share_the_login(stranger, sandbox):
 def test_a_login_that_the_service_has_ended(stranger, sandbox):
     stranger(*PASSWORD_STDIN, input=sandbox.password)
     sandbox.end_sessions()
-    code = "import sys, time; from rio_terrascope.saved import *; s = LoginStore(Settings.from_environ())\n"
+    code = "from rio_terrascope.auth.store import *; s = LoginStore(Settings.from_environ())\n"
     code += "from dataclasses import replace\n"
     code += "l = s.load(); s.save(replace(l, token=replace(l.token, expires_at=0.0)))"
     subprocess.run([sys.executable, "-c", code], env=stranger.environ, check=True, timeout=60)

@@ -27,7 +27,7 @@ def alone(monkeypatch, tmp_path):
         monkeypatch.setattr(socket, name, unwanted)
     monkeypatch.setattr(socket.socket, "connect", unwanted)
     monkeypatch.setattr("rio_terrascope.cli.access.token_source", unwanted)
-    monkeypatch.setattr("rio_terrascope.credentials.find_credentials", unwanted)
+    monkeypatch.setattr("rio_terrascope.auth.credentials.find_credentials", unwanted)
     monkeypatch.setattr("rio_terrascope.sandbox.Sandbox.__enter__", unwanted)
     monkeypatch.setattr("click.prompt", unwanted)
     folder = tmp_path / "work"

@@ -12,7 +12,7 @@ from rasterio.windows import Window
 
 from helpers import Clock
 from rio_terrascope import Settings, TokenSource
-from rio_terrascope.oidc import TokenEndpoint
+from rio_terrascope.auth.oidc import TokenEndpoint
 
 Land = namedtuple("Land", "window pixels")
 

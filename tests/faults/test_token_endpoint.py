@@ -22,11 +22,11 @@ from rio_terrascope import (
     TokenEndpointError,
     TokenSource,
     gdal,
-    oidc,
     terrascope_env,
 )
+from rio_terrascope.auth import oidc
+from rio_terrascope.auth.store import LoginStore, SavedLogin
 from rio_terrascope.sandbox import Sandbox
-from rio_terrascope.saved import LoginStore, SavedLogin
 
 
 class Elsewhere:

@@ -12,8 +12,8 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope import TerrascopeError, gdal, read_bbox, read_windows, sample, terrascope_env, worldcover
+from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import open_late
-from rio_terrascope.reading.located import check_located
 from rio_terrascope.sandbox import Sandbox
 
 WINDOW = Window(100, 100, 400, 400)

@@ -170,7 +170,7 @@ def test_a_proxy_for_http_is_not_asked_for_https(trusted, proxy, monkeypatch, lo
 
 def test_a_proxy_that_is_not_there(trusted, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setattr("rio_terrascope.oidc.ATTEMPTS", 1)
+    monkeypatch.setattr("rio_terrascope.auth.oidc.ATTEMPTS", 1)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(TokenEndpointError, match="HTTPS_PROXY"):
         terrascope_env().__enter__()

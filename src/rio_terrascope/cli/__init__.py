@@ -6,7 +6,7 @@ The commands import what they need when they run, so that ``tsread --help`` answ
 import click
 
 from rio_terrascope.cli import demo, doctor, exec, info, login, preview, read, sample, sandbox, search, stats
-from rio_terrascope.cli.manners import Group, set_up_logging
+from rio_terrascope.cli.group import Group, set_up_logging
 
 
 @click.group(name="terrascope", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from rio_terrascope.cli.manners import request_options, say, stops_at_once
+from rio_terrascope.cli.group import request_options, say, stops_at_once
 
 if TYPE_CHECKING:
+    from rio_terrascope.auth.tokens import TokenSource
     from rio_terrascope.settings import Settings
-    from rio_terrascope.tokens import TokenSource
 
 CACHE = 32 * 2**20  # bytes of decoded blocks that GDAL keeps; its own choice is 5 % of the machine
 
@@ -26,8 +26,8 @@ def token_source(settings: "Settings") -> "TokenSource":
     CredentialsNotFoundError
         If none is found and nobody is there to ask.
     """
+    from rio_terrascope.auth.tokens import TokenSource
     from rio_terrascope.errors import CredentialsNotFoundError
-    from rio_terrascope.tokens import TokenSource
 
     try:
         return TokenSource(settings=settings)

@@ -22,7 +22,7 @@ def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
         tsread doctor
         tsread doctor https://services.terrascope.be/download/....tif
     """
-    from rio_terrascope.diagnosis import examine
+    from rio_terrascope.doctor import examine
 
     findings = []
     for finding in examine(url):

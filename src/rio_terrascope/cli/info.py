@@ -35,7 +35,7 @@ def info(url: str, as_json: bool) -> None:
 
 def describe(dataset: Any) -> dict[str, Any]:
     """Return what is worth knowing of a raster, as plain values."""
-    from rio_terrascope.legends import class_labels
+    from rio_terrascope.analysis.classes import class_labels
 
     labels = class_labels(dataset)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rio_terrascope.cli.manners import say
+from rio_terrascope.cli.group import say
 
 
 @click.command(short_help="Log in and save the login.")
@@ -24,9 +24,9 @@ def login(username: str | None, password_stdin: bool) -> None:
         tsread login
         tsread login --username me --password-stdin < password.txt
     """
+    from rio_terrascope.auth.oidc import TokenEndpoint
+    from rio_terrascope.auth.store import LoginStore, SavedLogin
     from rio_terrascope.cli.access import ask_for_credentials
-    from rio_terrascope.oidc import TokenEndpoint
-    from rio_terrascope.saved import LoginStore, SavedLogin
     from rio_terrascope.settings import Settings
 
     settings = Settings.from_environ()
@@ -58,8 +58,8 @@ def status(as_json: bool) -> None:
     \b
         tsread status
     """
-    from rio_terrascope.credentials import find_credentials
-    from rio_terrascope.saved import SavedLogin
+    from rio_terrascope.auth.credentials import find_credentials
+    from rio_terrascope.auth.store import SavedLogin
     from rio_terrascope.settings import Settings
 
     settings = Settings.from_environ()
@@ -95,7 +95,7 @@ def logout() -> None:
     \b
         tsread logout
     """
-    from rio_terrascope.saved import LoginStore
+    from rio_terrascope.auth.store import LoginStore
     from rio_terrascope.settings import Settings
 
     store = LoginStore(Settings.from_environ())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rio_terrascope.regions import Region
+    from rio_terrascope.analysis.regions import Region
 
 Command = Callable[..., Any]
 
@@ -143,7 +143,7 @@ def chosen_region(
     all_touched: bool = False,
 ) -> "Region":
     """Return the part of a raster that the options name; all of it where they name none."""
-    from rio_terrascope import regions
+    from rio_terrascope.analysis import regions
 
     if bbox is not None:
         return regions.box_region(dataset, bbox, crs=bbox_crs or DEGREES)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.manners import complete_file, output_option
+from rio_terrascope.cli.group import complete_file, output_option
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
 
 
@@ -44,9 +44,9 @@ def preview(
     check_region(bbox=bbox, bbox_crs=bbox_crs)
     if len(bands) not in (0, 1, 3):
         raise click.UsageError(f"--band is given {len(bands)} times; a picture has one band, or three.")
+    from rio_terrascope.analysis.preview import picture, require_pillow, write_map, write_plain
     from rio_terrascope.cli.access import opened
     from rio_terrascope.cli.inputs import one_raster
-    from rio_terrascope.pictures import picture, require_pillow, write_map, write_plain
 
     if legend:
         require_pillow()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.manners import Progress, complete_file, output_option, say
+from rio_terrascope.cli.group import Progress, complete_file, output_option, say
 from rio_terrascope.cli.options import (
     Box,
     band_option,
@@ -61,9 +61,9 @@ def read(
         raise click.UsageError("Missing option '--bbox', '--window' or '--geometry'.")
     if resolution is not None and max_size is not None:
         raise click.UsageError("give --resolution or --max-size, not both.")
+    from rio_terrascope.analysis.cog import extract
     from rio_terrascope.cli.access import opened
     from rio_terrascope.cli.inputs import one_raster
-    from rio_terrascope.extract import extract
 
     url = one_raster(url)
     with (
@@ -138,8 +138,8 @@ def worldcover(
     if output is None:
         click.echo("\n".join(urls))
         return
+    from rio_terrascope.analysis.mosaics import write_worldcover
     from rio_terrascope.cli.access import access
-    from rio_terrascope.mosaics import write_worldcover
 
     with (
         complete_file(output, overwrite=overwrite) as file,

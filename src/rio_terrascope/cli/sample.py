@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.manners import Progress, complete_text, output_option
+from rio_terrascope.cli.group import Progress, complete_text, output_option
 from rio_terrascope.cli.options import band_option, known_crs
 
 
@@ -41,8 +41,8 @@ def sample(
         tsread sample URL points.csv -o values.csv
         tsread sample URL_2020 points.csv --column 2020 | tsread sample URL_2021 - --column 2021
     """
+    from rio_terrascope.analysis.vector import read_points
     from rio_terrascope.cli.access import access
-    from rio_terrascope.points import read_points
     from rio_terrascope.reading import sample as sample_rasters
 
     points = read_points(points_file, crs=crs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rio_terrascope.cli.manners import say
+from rio_terrascope.cli.group import say
 from rio_terrascope.cli.options import Box, json_option
 
 PAGE = 100  # items asked for at once

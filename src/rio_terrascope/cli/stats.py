@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rio_terrascope.cli.manners import Progress
+from rio_terrascope.cli.group import Progress
 from rio_terrascope.cli.options import (
     Box,
     band_option,
@@ -18,7 +18,7 @@ from rio_terrascope.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rio_terrascope.regions import Region
+    from rio_terrascope.analysis.regions import Region
 
 
 @click.command(short_help="Areas of classes, or statistics of bands.")
@@ -78,8 +78,8 @@ def stats(
 def _measure(
     dataset: Any, region: "Region", bands: tuple[int, ...], categorical: bool | None, progress: Progress
 ) -> dict[str, Any]:
-    from rio_terrascope.legends import class_labels
-    from rio_terrascope.stats import class_areas, is_class_map, summarize
+    from rio_terrascope.analysis.classes import class_labels
+    from rio_terrascope.analysis.zonal import class_areas, is_class_map, summarize
 
     facts: dict[str, Any] = {"name": dataset.name}
     if is_class_map(dataset) if categorical is None else categorical:

@@ -4,9 +4,9 @@ All of it works on whatever `rasterio.open` takes: URLs inside a `terrascope_env
 files anywhere.
 """
 
-from rio_terrascope.reading.boxes import read_bbox
+from rio_terrascope.reading.bbox import read_bbox
 from rio_terrascope.reading.grid import block_windows, bounds_window
-from rio_terrascope.reading.points import sample
+from rio_terrascope.reading.sampling import sample
 from rio_terrascope.reading.windows import read_windows
 from rio_terrascope.reading.workers import MAX_WORKERS, Progress
 

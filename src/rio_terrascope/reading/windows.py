@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
-from rio_terrascope.reading.boxes import check_indexes
+from rio_terrascope.reading.bbox import check_indexes
+from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.located import check_located
 from rio_terrascope.reading.workers import Progress, Workers, total_of
 
 

@@ -13,7 +13,7 @@ somebody else's. They note every request, and misbehave when told to.
 The servers need the extra: ``pip install "rio-terrascope[sandbox]"``. Importing this module does not.
 """
 
-from .handle import Sandbox
 from .journal import Request
+from .sandbox import Sandbox
 
 __all__ = ["Request", "Sandbox"]

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import scenes
+from .app import Incoming, Judgement
 from .data import Files
-from .front import Incoming, Judgement
 from .paths import COLLECTIONS
 
 CONFORMANCE = [

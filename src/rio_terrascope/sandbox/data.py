@@ -17,8 +17,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .app import Incoming, Judgement
 from .faults import Faults
-from .front import Incoming, Judgement
 from .identity import Identity
 from .journal import ServerName
 

@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import wire
+from . import connection as wire
 from .journal import ServerName
 
 Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range"]

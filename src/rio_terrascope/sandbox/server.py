@@ -19,16 +19,16 @@ from typing import Any, BinaryIO
 
 import uvicorn
 
+from .app import Front, Site
 from .catalogue import CatalogueSite
+from .connection import Connection
 from .data import DataSite, Files, OpenSite
 from .faults import Fault, Faults
-from .front import Front, Site
 from .identity import CLIENT_ID, Identity
 from .journal import Journal, ServerName
 from .paths import SYNTHETIC_TILES, offered_paths, worldcover_path
 from .scenes import SCENES, Scene
 from .sso import LOGIN_PATH, REALM, TOKEN_PATH, SsoSite
-from .wire import Connection
 
 Command = Callable[..., Any]
 

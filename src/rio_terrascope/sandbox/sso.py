@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from .front import Incoming, Judgement
+from .app import Incoming, Judgement
 from .identity import CLIENT_ID, GrantError, Identity
 
 REALM = "/auth/realms/terrascope"

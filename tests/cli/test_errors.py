@@ -5,7 +5,7 @@ import shutil
 import pytest
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
-from rio_terrascope.cli.trouble import in_words
+from rio_terrascope.cli.errors import in_words
 
 
 @pytest.fixture

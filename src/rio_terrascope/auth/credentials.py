@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rio_terrascope.auth.store import LoginStore, SavedLogin
 from rio_terrascope.errors import CredentialsNotFoundError
-from rio_terrascope.saved import LoginStore, SavedLogin
 from rio_terrascope.settings import Settings
 
 

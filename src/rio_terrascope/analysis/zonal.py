@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
-from rio_terrascope.areas import pixel_areas, total_area
-from rio_terrascope.pieces import read_pieces
+from rio_terrascope.analysis.areas import pixel_areas, total_area
+from rio_terrascope.analysis.pieces import read_pieces
+from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress
-from rio_terrascope.regions import Region
 
 
 @dataclass(frozen=True)

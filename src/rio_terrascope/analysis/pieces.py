@@ -10,8 +10,8 @@ from rasterio.enums import MaskFlags
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress, block_windows
-from rio_terrascope.regions import Region
 
 BYTES_AT_ONCE = 16 * 2**20  # one read: 16 WorldCover blocks side by side, which GDAL fetches in one request
 PIXELS_AT_ONCE = 4 * 2**20  # for who computes: temporary arrays of eight bytes a pixel stay small

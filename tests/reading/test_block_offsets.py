@@ -9,9 +9,9 @@ from rasterio.windows import Window
 from helpers import LAND
 from rio_terrascope import read_windows, terrascope_env
 from rio_terrascope.errors import AccessDeniedError
-from rio_terrascope.reading.boxes import read_shape
+from rio_terrascope.reading.bbox import read_shape
+from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.located import check_located
 
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02}
 OVER_FOUR_BLOCKS = Window(16384 - 128, 16384 - 128, 256, 256)

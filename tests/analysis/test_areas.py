@@ -5,7 +5,7 @@ import pytest
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from rio_terrascope.areas import Ellipsoid, pixel_areas, total_area
+from rio_terrascope.analysis.areas import Ellipsoid, pixel_areas, total_area
 
 pyproj = pytest.importorskip("pyproj")
 WGS84 = CRS.from_epsg(4326)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rio_terrascope.regions import named_crs
+from rio_terrascope.analysis.regions import named_crs
 
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"), ("long", "lat"))
 _OTHERS = (("x", "y"),)

@@ -9,10 +9,10 @@ from typing import Literal
 import rasterio.env
 
 from rio_terrascope import certificates, gdal
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError, SettingsError
-from rio_terrascope.oidc import Token
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
-from rio_terrascope.tokens import TICK, TokenSource
 
 Scope = Literal["origins", "env"]
 

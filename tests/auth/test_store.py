@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from rio_terrascope import Settings, SettingsError, Token, TokenEndpointError, TokenSource
-from rio_terrascope.credentials import find_credentials
-from rio_terrascope.oidc import RefreshRefusedError
-from rio_terrascope.saved import LoginStore, SavedEndpoint, SavedLogin
+from rio_terrascope.auth.credentials import find_credentials
+from rio_terrascope.auth.oidc import RefreshRefusedError
+from rio_terrascope.auth.store import LoginStore, SavedEndpoint, SavedLogin
 
 NOW = 1_000_000.0
 

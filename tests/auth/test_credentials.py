@@ -3,7 +3,7 @@
 import pytest
 
 from rio_terrascope import CredentialsNotFoundError, Settings
-from rio_terrascope.credentials import find_credentials
+from rio_terrascope.auth.credentials import find_credentials
 
 SETTINGS = Settings()
 

@@ -7,8 +7,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from rio_terrascope import InvalidCredentialsError, Settings, Token, TokenEndpointError, oidc
-from rio_terrascope.oidc import RefreshRefusedError, TokenEndpoint
+from rio_terrascope import InvalidCredentialsError, Settings, Token, TokenEndpointError
+from rio_terrascope.auth import oidc
+from rio_terrascope.auth.oidc import RefreshRefusedError, TokenEndpoint
 
 
 @pytest.fixture

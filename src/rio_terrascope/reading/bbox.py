@@ -12,9 +12,9 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import ON_THE_EDGE, bounds_window
-from rio_terrascope.reading.located import check_located
 
 # GDAL takes an overview that is up to 1.2 times too coarse, and repeats some of its pixels. 1: never.
 NEVER_UPSAMPLE = {"GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD": "1"}

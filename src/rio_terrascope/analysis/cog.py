@@ -15,10 +15,10 @@ from rasterio.shutil import copy
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from rio_terrascope.pieces import BYTES_AT_ONCE, has_data, has_mask, read_order
+from rio_terrascope.analysis.pieces import BYTES_AT_ONCE, has_data, has_mask, read_order
+from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress, block_windows
-from rio_terrascope.reading.boxes import check_indexes, output_shape, read_shape
-from rio_terrascope.regions import Region
+from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape
 
 BLOCK = 512  # of the output, GDAL's own choice for COGs
 

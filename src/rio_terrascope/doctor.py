@@ -14,11 +14,11 @@ from rasterio.errors import RasterioError
 from requests.utils import get_environ_proxies
 
 from rio_terrascope import certificates, gdal
-from rio_terrascope.credentials import find_credentials
+from rio_terrascope.auth.credentials import find_credentials
+from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.settings import Settings, stays_here
-from rio_terrascope.tokens import TokenSource
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
 _FIRST_BYTES = "bytes=0-1023"

@@ -291,7 +291,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -53,7 +53,7 @@ class Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
             ctx.exit(128 + signal.SIGPIPE)
         except Exception as error:
-            from rio_terrascope.cli.trouble import in_words
+            from rio_terrascope.cli.errors import in_words
 
             logging.getLogger("rio_terrascope").debug("as it was raised:", exc_info=error)
             raise click.ClickException(in_words(error)) from None

@@ -12,10 +12,10 @@ from rasterio.enums import MaskFlags
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from rio_terrascope.reading.boxes import check_indexes
+from rio_terrascope.reading.bbox import check_indexes
+from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import pixels_of, reproject
-from rio_terrascope.reading.located import check_located
 from rio_terrascope.reading.workers import Progress, Workers
 
 # Neighbouring blocks are read together, up to so many pixels over all bands: GDAL makes one request of

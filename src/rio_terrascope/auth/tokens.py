@@ -16,10 +16,10 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from rio_terrascope.credentials import Credentials, find_credentials
+from rio_terrascope.auth.credentials import Credentials, find_credentials
+from rio_terrascope.auth.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
+from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
-from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
-from rio_terrascope.saved import SavedEndpoint, SavedLogin
 from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import rasterio
 
 from helpers import assert_same_pixels, some_windows
 from rio_terrascope import gdal
-from rio_terrascope.logins import vsi_prefixes
+from rio_terrascope.registry import vsi_prefixes
 from rio_terrascope.settings import Settings
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
+from rio_terrascope.auth.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.errors import SettingsError
-from rio_terrascope.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.settings import Settings
 
 try:

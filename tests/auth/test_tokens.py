@@ -16,7 +16,7 @@ from rio_terrascope import (
     TokenEndpointError,
     TokenSource,
 )
-from rio_terrascope.oidc import RefreshRefusedError
+from rio_terrascope.auth.oidc import RefreshRefusedError
 
 
 class Endpoint:
@@ -212,7 +212,7 @@ def test_a_wrong_password_is_sent_once(source, endpoint, clock):
 
 
 def test_a_new_password_is_adopted_if_it_is_right(source, endpoint, clock):
-    from rio_terrascope.credentials import Credentials
+    from rio_terrascope.auth.credentials import Credentials
 
     source.get()
     endpoint.trouble = [InvalidCredentialsError("wrong")]

@@ -7,8 +7,8 @@ from rasterio.windows import Window
 from rasterio.windows import bounds as bounds_of
 
 from rio_terrascope import worldcover
-from rio_terrascope.extract import cog, write_checked
-from rio_terrascope.pieces import BYTES_AT_ONCE
+from rio_terrascope.analysis.cog import cog, write_checked
+from rio_terrascope.analysis.pieces import BYTES_AT_ONCE
 from rio_terrascope.reading import Progress, block_windows
 
 _STEP = 1024  # rows, a tile's blocks

@@ -1,0 +1,1 @@
+"""The login: credentials, grants, the saved login, and tokens that never lapse."""
