@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from rio_terrascope import gdal
+from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 from rio_terrascope.sandbox.tile import write_tile
 
@@ -70,7 +70,7 @@ def sandbox(_long_running, monkeypatch):
     """A stand-in whose tokens live 300 s; the environment leads to it."""
     for name, value in _long_running.environ.items():
         monkeypatch.setenv(name, value)
-    gdal.forget_all()  # what an earlier test has read would not be asked for
+    cache.forget_all()  # what an earlier test has read would not be asked for
     _long_running.clear()
     yield _long_running
     _long_running.heal()

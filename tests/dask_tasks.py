@@ -7,7 +7,9 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import TerrascopeError, gdal, read_windows, sample, terrascope_env
+from rio_terrascope import TerrascopeError, read_windows, sample, terrascope_env
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.options import HEADER_FILE, PATH_OPTIONS, PROCESS_OPTIONS, S3_REDIRECT
 
 
 def read(url, file, column, row, size=64):
@@ -48,20 +50,20 @@ def try_with_recovery(url):
     except (TerrascopeError, RasterioIOError) as error:
         return f"{type(error).__name__}: {error}"
     finally:
-        gdal.forget(url)
+        cache.forget(url)
 
 
 def options_of(url_prefix):
     """Return what of the login is set in the worker's GDAL."""
     options = {
-        key: gdal.get_path_option(url_prefix, key)
-        for key in (gdal.HEADER_FILE, *gdal.PATH_OPTIONS)
-        if gdal.get_path_option(url_prefix, key) is not None
+        key: libgdal.get_path_option(url_prefix, key)
+        for key in (HEADER_FILE, *PATH_OPTIONS)
+        if libgdal.get_path_option(url_prefix, key) is not None
     }
     process = {
-        key: gdal.get_config_option(key)
-        for key in (gdal.S3_REDIRECT, *gdal.PROCESS_OPTIONS)
-        if gdal.get_config_option(key) is not None
+        key: libgdal.get_config_option(key)
+        for key in (S3_REDIRECT, *PROCESS_OPTIONS)
+        if libgdal.get_config_option(key) is not None
     }
     return options | process
 

@@ -14,7 +14,8 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from rio_terrascope import gdal, terrascope_env
+from rio_terrascope import terrascope_env
+from rio_terrascope.gdal import cache
 
 TSREAD = Path(sys.executable).with_name("tsread")  # as installed
 RIO = TSREAD.with_name("rio")
@@ -158,7 +159,7 @@ def read_while_told(url, file, pipe):
         for window in some_windows(100_000, seed=os.getpid()):
             np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
             count += 1
-            gdal.forget(url)
+            cache.forget(url)
             if pipe.poll(0.02):
                 break
     pipe.send(count)

@@ -26,8 +26,9 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from helpers import some_windows
-from rio_terrascope import TerrascopeError, gdal, read_windows, sample, terrascope_env
+from rio_terrascope import TerrascopeError, read_windows, sample, terrascope_env
 from rio_terrascope.env import TerrascopeEnv
+from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 
 THREADS = 16  # in this process
@@ -72,7 +73,7 @@ class Reader:
         )
         for attempt in range(TRIES):
             if self.random.random() < 0.3:
-                gdal.forget(self.random.choice(self.urls))
+                cache.forget(self.random.choice(self.urls))
             try:
                 seen, expected = how()
             except (RasterioError, TerrascopeError) as error:

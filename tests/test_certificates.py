@@ -13,7 +13,8 @@ import rasterio
 import trustme
 
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
-from rio_terrascope import CatalogueError, TokenEndpointError, certificates, gdal, stac, terrascope_env
+from rio_terrascope import CatalogueError, TokenEndpointError, certificates, stac, terrascope_env
+from rio_terrascope.gdal import cache
 
 FRONT = Path(__file__).with_name("tls_front.py")
 
@@ -62,7 +63,7 @@ def secured(sandbox, fronts, monkeypatch):
     for name, value in fronts.items():
         monkeypatch.setenv(name, value)
     yield sandbox.url().replace(sandbox.origin, fronts["TERRASCOPE_ORIGINS"])
-    gdal.forget_all()
+    cache.forget_all()
 
 
 @pytest.mark.parametrize(

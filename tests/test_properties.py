@@ -11,11 +11,12 @@ import responses
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from rio_terrascope import Settings, SettingsError, TerrascopeError, Token, gdal, worldcover
+from rio_terrascope import Settings, SettingsError, TerrascopeError, Token, worldcover
 from rio_terrascope.analysis.vector import read_points
 from rio_terrascope.auth.credentials import Credentials, find_credentials
 from rio_terrascope.auth.oidc import TokenEndpoint
 from rio_terrascope.errors import CredentialsNotFoundError
+from rio_terrascope.gdal import libgdal
 from rio_terrascope.settings import url_prefixes
 
 # The fixtures of a function are not made anew for each example, and need not be. No deadlines: the
@@ -137,15 +138,15 @@ def test_what_is_covered_is_what_gdal_sends_the_token_to(origin, url):
     settings_ = Settings(origins=(origin,))
     prefixes = [f"/vsicurl/{prefix}" for prefix in url_prefixes(settings_.origins[0])]
     for prefix in prefixes:
-        gdal._libgdal().VSISetPathSpecificOption(prefix.encode(), OPTION.encode(), b"/a/file")
+        libgdal.load().VSISetPathSpecificOption(prefix.encode(), OPTION.encode(), b"/a/file")
     try:
         # rasterio turns the scheme, and nothing else, into lower case
         scheme, separator, rest = url.partition("://")
         path = url if url.startswith("/vsicurl/") else f"/vsicurl/{scheme.lower()}{separator}{rest}"
-        matched = gdal.get_path_option(path, OPTION) is not None
+        matched = libgdal.get_path_option(path, OPTION) is not None
     finally:
         for prefix in prefixes:
-            gdal._libgdal().VSISetPathSpecificOption(prefix.encode(), OPTION.encode(), None)
+            libgdal.load().VSISetPathSpecificOption(prefix.encode(), OPTION.encode(), None)
     assert settings_.covers(url) == matched
     if matched:
         there, here = urlsplit(url.removeprefix("/vsicurl/")), urlsplit(settings_.origins[0])

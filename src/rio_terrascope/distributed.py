@@ -20,11 +20,11 @@ import uuid
 import weakref
 from typing import Any
 
-from rio_terrascope import gdal
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import SettingsError, TerrascopeError, TokenEndpointError, install_advice
+from rio_terrascope.gdal import libgdal
 from rio_terrascope.settings import Settings
 
 try:
@@ -281,9 +281,10 @@ class TerrascopePlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Let a worker read; Dask calls it before the worker's first task."""
-        if gdal.why_not_scoped() is not None:
+        reason = libgdal.why_not_scoped()
+        if reason is not None:
             raise SettingsError(
-                f"the worker {worker.address} cannot read with tokens that change: {gdal.why_not_scoped()}. "
+                f"the worker {worker.address} cannot read with tokens that change: {reason}. "
                 "Next: install rasterio >= 1.4 from PyPI there."
             )
         self._reader = _Reader(self._login, self._settings, self._gdal_options, worker)

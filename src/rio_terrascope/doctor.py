@@ -13,11 +13,12 @@ import requests
 from rasterio.errors import RasterioError
 from requests.utils import get_environ_proxies
 
-from rio_terrascope import certificates, gdal
+from rio_terrascope import certificates
 from rio_terrascope.auth.credentials import find_credentials
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
+from rio_terrascope.gdal import libgdal
 from rio_terrascope.settings import Settings, stays_here
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
@@ -116,7 +117,7 @@ def _versions() -> Finding:
 
 
 def _scope() -> Finding:
-    reason = gdal.why_not_scoped()
+    reason = libgdal.why_not_scoped()
     if reason is None:
         return Finding("scope", "ok", "the token can be confined to Terrascope's origins")
     return Finding(

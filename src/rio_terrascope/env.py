@@ -17,11 +17,13 @@ import requests
 from rasterio.errors import EnvError, RasterioIOError
 from rasterio.session import Session
 
-from rio_terrascope import certificates, gdal
+from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
-from rio_terrascope.opening import NO_RASTER, open_whole
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.opening import NO_RASTER, open_whole
+from rio_terrascope.gdal.options import HEADERS, PATH_OPTIONS, PROCESS_OPTIONS, as_text, without_authorization
 from rio_terrascope.registry import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.settings import Settings, stays_here
 
@@ -112,7 +114,7 @@ class TerrascopeEnv(rasterio.Env):
     ) -> None:
         if scope not in ("origins", "env"):
             raise SettingsError(f"scope is {scope!r}; it can be 'origins' or 'env'.")
-        reason = gdal.why_not_scoped()
+        reason = libgdal.why_not_scoped()
         if scope == "origins" and reason is not None:
             warnings.warn(
                 f"{reason}, so the token cannot be confined to Terrascope: inside this block every host "
@@ -121,7 +123,7 @@ class TerrascopeEnv(rasterio.Env):
                 stacklevel=3,
             )
             scope = "env"
-        self._given = {key.upper(): gdal.as_text(value) for key, value in gdal_options.items()}
+        self._given = {key.upper(): as_text(value) for key, value in gdal_options.items()}
         if scope == "origins":
             refuse_s3_redirect(self._given)
         super().__init__(**gdal_options)
@@ -235,7 +237,7 @@ class TerrascopeEnv(rasterio.Env):
             The beginning of URLs is enough.
         """
         for path in vsi_prefixes(self.settings) if url is None else [url]:
-            gdal.forget(path)
+            cache.forget(path)
 
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
@@ -287,7 +289,7 @@ class TerrascopeEnv(rasterio.Env):
             with rasterio.Env(**option) if option else contextlib.nullcontext():
                 return open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
-            gdal.forget(url)  # or the next open would fail from memory
+            cache.forget(url)  # or the next open would fail from memory
             refusal = _refusal(error, url, token)
             if refusal is None:
                 if advice := certificates.advice_for_gdal(str(error)):
@@ -304,11 +306,9 @@ class TerrascopeEnv(rasterio.Env):
         if self.scope == "origins":
             # an option that is set for the process must not be one of the Env's as well:
             # an inner Env, when left, would clear it
-            return {k: v for k, v in self._env_arguments.items() if k.upper() not in gdal.PROCESS_OPTIONS}
+            return {k: v for k, v in self._env_arguments.items() if k.upper() not in PROCESS_OPTIONS}
         options = {
-            key: value
-            for key, value in (gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS).items()
-            if not _is_configured(key)
+            key: value for key, value in (PATH_OPTIONS | PROCESS_OPTIONS).items() if not _is_configured(key)
         }
         if bundle := certificates.for_gdal():
             options[bundle.gdal_option] = bundle.path
@@ -316,8 +316,8 @@ class TerrascopeEnv(rasterio.Env):
 
     def _header_option(self, token: Token) -> dict[str, str]:
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
-        own = gdal.without_authorization(self._given.get(gdal.HEADERS, ""))
-        return {gdal.HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
+        own = without_authorization(self._given.get(HEADERS, ""))
+        return {HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
 
 
 _entered: list[TerrascopeEnv] = []  # by all threads, the newest last
@@ -364,8 +364,8 @@ class TerrascopeSession(Session):
     @classmethod
     def hascreds(cls, config: dict[str, Any]) -> bool:
         """Tell whether GDAL options hold an Authorization header already."""
-        headers = str(config.get(gdal.HEADERS, ""))
-        return headers != gdal.without_authorization(headers)
+        headers = str(config.get(HEADERS, ""))
+        return headers != without_authorization(headers)
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -380,7 +380,7 @@ class TerrascopeSession(Session):
         InvalidCredentialsError, TokenEndpointError
             If there is none.
         """
-        return {gdal.HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}
+        return {HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}
 
 
 def login(

@@ -13,10 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rio_terrascope import certificates, gdal
+from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import TerrascopeError
+from rio_terrascope.gdal import header
+from rio_terrascope.gdal.options import (
+    HEADER_FILE,
+    HEADERS,
+    PATH_OPTIONS,
+    PROCESS_OPTIONS,
+    PROXY,
+    S3_REDIRECT,
+    without_authorization,
+)
 from rio_terrascope.registry import vsi_prefixes
 from rio_terrascope.settings import Settings, stays_here
 
@@ -59,7 +69,7 @@ def run(
     """
     environ = os.environ if environ is None else environ
     tokens.get()
-    header_file = gdal.HeaderFile()
+    header_file = header.HeaderFile()
 
     def write(token: Token) -> None:
         header_file.write(token.access_token)
@@ -73,7 +83,7 @@ def run(
         else:
             config = config_text(tokens.settings, header_file.path, environ)
             config_file = header_file.write_config(config)
-            child_environ |= {"GDAL_CONFIG_FILE": str(config_file), gdal.S3_REDIRECT: "NO"}
+            child_environ |= {"GDAL_CONFIG_FILE": str(config_file), S3_REDIRECT: "NO"}
         with subprocess.Popen(list(command), env=child_environ) as child, _signals_for(child):
             return child.wait()
     finally:
@@ -116,34 +126,34 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     own = _own_config(environ)
     theirs = _options_in(own) | {key: value for key, value in environ.items() if value}
     # an environment variable or the user's file is asked first by GDAL where it is not set per path
-    process_options = {k: v for k, v in gdal.PROCESS_OPTIONS.items() if k not in theirs}
-    path_options = {key: theirs.get(key, default) for key, default in gdal.PATH_OPTIONS.items()}
+    process_options = {k: v for k, v in PROCESS_OPTIONS.items() if k not in theirs}
+    path_options = {key: theirs.get(key, default) for key, default in PATH_OPTIONS.items()}
     if bundle := certificates.for_gdal(theirs):
         path_options[bundle.gdal_option] = bundle.path
-    headers = theirs.get(gdal.HEADERS, "")
-    if headers != gdal.without_authorization(headers):  # a token pasted there would go along with ours
-        path_options[gdal.HEADERS] = gdal.without_authorization(headers)
-    lines = [own.rstrip(), "", "[configoptions]", f"{gdal.S3_REDIRECT}=NO"]
+    headers = theirs.get(HEADERS, "")
+    if headers != without_authorization(headers):  # a token pasted there would go along with ours
+        path_options[HEADERS] = without_authorization(headers)
+    lines = [own.rstrip(), "", "[configoptions]", f"{S3_REDIRECT}=NO"]
     lines += [f"{key}={value}" for key, value in process_options.items()]
     lines += ["", "[credentials]"]
     for number, prefix in enumerate(vsi_prefixes(settings)):
-        lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}", f"{gdal.HEADER_FILE}={header_file}"]
+        lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}", f"{HEADER_FILE}={header_file}"]
         lines += [f"{key}={value}" for key, value in path_options.items()]
         if stays_here(prefix.removeprefix("/vsicurl/")):
-            lines.append(f"{gdal.PROXY}=")
+            lines.append(f"{PROXY}=")
     return "\n".join(lines).lstrip() + "\n"
 
 
 def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that give a GDAL of any age the token, for every host."""
-    options = gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS
+    options = PATH_OPTIONS | PROCESS_OPTIONS
     chosen = {key: environ.get(key) or default for key, default in options.items()}
     if bundle := certificates.for_gdal(environ):
         chosen[bundle.gdal_option] = bundle.path
-    headers = environ.get(gdal.HEADERS, "")
-    if headers != gdal.without_authorization(headers):
-        chosen[gdal.HEADERS] = gdal.without_authorization(headers)
-    return chosen | {gdal.HEADER_FILE: str(header_file), gdal.S3_REDIRECT: "NO"}
+    headers = environ.get(HEADERS, "")
+    if headers != without_authorization(headers):
+        chosen[HEADERS] = without_authorization(headers)
+    return chosen | {HEADER_FILE: str(header_file), S3_REDIRECT: "NO"}
 
 
 def _own_config(environ: Mapping[str, str]) -> str:

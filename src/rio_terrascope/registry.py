@@ -8,10 +8,23 @@ from typing import Literal
 
 import rasterio.env
 
-from rio_terrascope import certificates, gdal
+from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError, SettingsError
+from rio_terrascope.gdal import cache, header, libgdal
+from rio_terrascope.gdal.options import (
+    HEADER_FILE,
+    HEADERS,
+    PATH_OPTIONS,
+    PROCESS_OPTIONS,
+    PROXY,
+    S3_REDIRECT,
+    AppliedOptions,
+    Option,
+    vsi_path,
+    without_authorization,
+)
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
 Scope = Literal["origins", "env"]
@@ -21,14 +34,14 @@ def vsi_prefixes(settings: Settings) -> Iterator[str]:
     """Yield what the GDAL paths of all files at the origins begin with."""
     for origin in settings.origins:
         for prefix in url_prefixes(origin):
-            yield gdal.vsi_path(prefix)
+            yield vsi_path(prefix)
 
 
 def refuse_s3_redirect(options: Mapping[str, object]) -> None:
     """Raise SettingsError where options would let a redirect carry the token to another host."""
-    if gdal.S3_REDIRECT in options:
+    if S3_REDIRECT in options:
         raise SettingsError(
-            f"{gdal.S3_REDIRECT} is set. Inside a terrascope_env it has to be NO, or a redirect to a signed "
+            f"{S3_REDIRECT} is set. Inside a terrascope_env it has to be NO, or a redirect to a signed "
             "S3 URL would carry the token there. Next: leave it out; it is set to NO while the block lasts."
         )
 
@@ -38,13 +51,13 @@ class Login:
 
     def __init__(self, tokens: TokenSource) -> None:
         self.tokens = tokens
-        self.header_file: gdal.HeaderFile | None = None
+        self.header_file: header.HeaderFile | None = None
 
     def open(self, *, share_with_gdal: bool) -> None:
         """Keep the token fresh, and, once that is asked for, in a file for GDAL. May be called again."""
         self.tokens.start()
         if share_with_gdal and self.header_file is None:
-            self.header_file = gdal.HeaderFile()
+            self.header_file = header.HeaderFile()
             try:
                 self.tokens.subscribe(self._write)
             except OSError as error:
@@ -59,14 +72,14 @@ class Login:
         if self.header_file is not None:
             self.header_file.close()
             self.header_file = None
-            gdal.sweep()  # what forked children left that ended without leaving the block
+            header.sweep()  # what forked children left that ended without leaving the block
         return self.tokens.stop()
 
     def reopen_in_child(self) -> None:
         """Give a forked child a file and a refresh of its own; the parent's end with the parent."""
         if self.header_file is not None and self.tokens.current is not None:
             self.header_file.disown()
-            self.header_file = gdal.HeaderFile()
+            self.header_file = header.HeaderFile()
             self._write(self.tokens.current)
         self.tokens.start()
 
@@ -87,25 +100,25 @@ class Stay:
     process_options: dict[str, str] = field(default_factory=dict)
     entered: bool = False  # False while it logs in
 
-    def choose_options(self, given: Mapping[str, str], options: gdal.AppliedOptions) -> None:
+    def choose_options(self, given: Mapping[str, str], options: AppliedOptions) -> None:
         """Choose the read options: the user's own where there are any, else the defaults."""
         if self.scope != "origins":
             return
-        for key, default in gdal.PATH_OPTIONS.items():
+        for key, default in PATH_OPTIONS.items():
             # a user's own value is set per path too, since that of an Env vanishes for moments
             self.path_options[key] = given.get(key) or options.theirs(key) or default
         self.path_options |= _authorities(given, options)
-        for key, default in gdal.PROCESS_OPTIONS.items():
+        for key, default in PROCESS_OPTIONS.items():
             if key in given or options.theirs(key) is None:
                 self.process_options[key] = given.get(key, default)
-        self.process_options[gdal.S3_REDIRECT] = "NO"
+        self.process_options[S3_REDIRECT] = "NO"
         # a token pasted into the headers would go along with ours, and two are refused
-        headers = given.get(gdal.HEADERS) or options.theirs(gdal.HEADERS) or ""
-        if headers != gdal.without_authorization(headers):
-            self.path_options[gdal.HEADERS] = gdal.without_authorization(headers)
+        headers = given.get(HEADERS) or options.theirs(HEADERS) or ""
+        if headers != without_authorization(headers):
+            self.path_options[HEADERS] = without_authorization(headers)
 
 
-def _authorities(given: Mapping[str, str], options: gdal.AppliedOptions) -> dict[str, str]:
+def _authorities(given: Mapping[str, str], options: AppliedOptions) -> dict[str, str]:
     """Return the option that names the certificates to trust, if GDAL's own are not the ones."""
     theirs = options.theirs(certificates.GDAL_VARIABLE)
     if own := given.get(certificates.GDAL_VARIABLE):
@@ -126,7 +139,7 @@ class Logins:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # never held over a request
         self._stays: list[Stay] = []
-        self._options = gdal.AppliedOptions()
+        self._options = AppliedOptions()
 
     def enter(
         self,
@@ -168,12 +181,12 @@ class Logins:
                 stay.login.tokens.adopt(tokens.credentials)
             with self.lock:
                 stay.login.open(share_with_gdal=scope == "origins")
-                if gdal.why_not_scoped() is None:
+                if libgdal.why_not_scoped() is None:
                     stay.choose_options(given, self._options)
                     stay.entered = True
                     self._apply()
                 for prefix in vsi_prefixes(settings):
-                    gdal.forget(prefix)
+                    cache.forget(prefix)
         except BaseException:
             self.leave(stay)
             raise
@@ -184,12 +197,12 @@ class Logins:
         thread = None
         with self.lock:
             self._stays.remove(stay)
-            if gdal.why_not_scoped() is None:
+            if libgdal.why_not_scoped() is None:
                 self._apply()
             still = {prefix for other in self._stays for prefix in vsi_prefixes(other.settings)}
             for prefix in vsi_prefixes(stay.settings):
                 if prefix not in still:
-                    gdal.forget(prefix)
+                    cache.forget(prefix)
             if all(other.login is not stay.login for other in self._stays):
                 thread = stay.login.close()
         if thread is not None:
@@ -225,22 +238,22 @@ class Logins:
 
     def _apply(self) -> None:
         """Set in GDAL what the stays want of it, and put back what none wants any more."""
-        wanted: dict[gdal.Option, str] = {}
+        wanted: dict[Option, str] = {}
         for stay in self._stays:
             header_file = stay.login.header_file
             if not stay.entered or stay.scope != "origins" or header_file is None:
                 continue
             for prefix in vsi_prefixes(stay.settings):
-                wanted[prefix, gdal.HEADER_FILE] = str(header_file.path)
+                wanted[prefix, HEADER_FILE] = str(header_file.path)
                 wanted |= {(prefix, key): value for key, value in stay.path_options.items()}
                 if stays_here(prefix.removeprefix("/vsicurl/")):
-                    wanted[prefix, gdal.PROXY] = ""
+                    wanted[prefix, PROXY] = ""
             wanted |= {(None, key): value for key, value in stay.process_options.items()}
         for stay in self._stays:
             if stay.entered and stay.scope == "env":
                 for prefix in vsi_prefixes(stay.settings):
-                    if (prefix, gdal.HEADER_FILE) in wanted:  # the token once, not twice
-                        wanted.setdefault((prefix, gdal.HEADERS), "")
+                    if (prefix, HEADER_FILE) in wanted:  # the token once, not twice
+                        wanted.setdefault((prefix, HEADERS), "")
         self._options.apply(wanted)
 
     def after_fork_in_child(self) -> None:
@@ -249,7 +262,7 @@ class Logins:
         if not self._stays:
             return
         # GDAL would go on using the parent's connections, and get the parent's answers
-        gdal.forget_all()
+        cache.forget_all()
         for login in {stay.login for stay in self._stays if stay.entered}:
             login.reopen_in_child()
         self._apply()

@@ -17,7 +17,8 @@ from tiles import CORNERS, SIZE
 from workloads import Workload
 
 import rio_terrascope
-from rio_terrascope import gdal, worldcover
+from rio_terrascope import worldcover
+from rio_terrascope.gdal.options import PATH_OPTIONS, PROCESS_OPTIONS
 
 EMPTY_DIR = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 ODC_STAC = EMPTY_DIR | {"GDAL_HTTP_MAX_RETRY": "10", "GDAL_HTTP_RETRY_DELAY": "0.5"}
@@ -252,7 +253,7 @@ CONTENDERS: dict[str, Callable[[str, str], Any]] = {
     "async-geotiff + obstore": AsyncGeotiff,
     "download first": Download,
     # for the cost of the login machinery: everything is equal but the token's way to GDAL
-    "static header": lambda origin, token: Rasterio(origin, token, gdal.PATH_OPTIONS | gdal.PROCESS_OPTIONS),
+    "static header": lambda origin, token: Rasterio(origin, token, PATH_OPTIONS | PROCESS_OPTIONS),
 }
 
 

@@ -18,7 +18,8 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import TokenSource, gdal, terrascope_env
+from rio_terrascope import TokenSource, terrascope_env
+from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 from rio_terrascope.sandbox.tile import write_tile
 
@@ -44,7 +45,7 @@ def long_work(server: Sandbox, way: Way) -> str:
         try:
             for window in windows():
                 src.read(1, window=window)
-                gdal.forget(server.url())  # so that the next one has to ask the server
+                cache.forget(server.url())  # so that the next one has to ask the server
                 time.sleep(4.5 * LIFETIME / len(windows()))
         except RasterioIOError:
             return "fails once the token has expired"

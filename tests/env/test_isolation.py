@@ -107,13 +107,13 @@ def test_a_plain_env_leaks(sandbox, local, elsewhere):
 
 def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewhere, tmp_path):
     """So that the signed redirect shows something: without CPL_VSIL_CURL_USE_S3_REDIRECT=NO it leaks."""
-    from rio_terrascope import gdal
+    from rio_terrascope.gdal.options import HEADER_FILE, AppliedOptions
 
     with terrascope_env() as env:
         file = tmp_path / "header"
         file.write_text(f"Authorization: Bearer {env.token.access_token}\n")
-    options = gdal.AppliedOptions()
-    options.apply({(f"/vsicurl/{sandbox.origin}/", gdal.HEADER_FILE): str(file)})
+    options = AppliedOptions()
+    options.apply({(f"/vsicurl/{sandbox.origin}/", HEADER_FILE): str(file)})
     try:
         read(sandbox.signed_redirect_url(), local)
     finally:

@@ -14,10 +14,18 @@ from rio_terrascope import (
     InvalidCredentialsError,
     TerrascopeError,
     TokenSource,
-    gdal,
     login,
     logout,
     terrascope_env,
+)
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.options import (
+    HEADER_FILE,
+    HEADERS,
+    PATH_OPTIONS,
+    PROCESS_OPTIONS,
+    S3_REDIRECT,
+    AppliedOptions,
 )
 
 REFRESH_THREAD = "rio-terrascope-refresh"
@@ -30,10 +38,10 @@ def threads():
 def options_set(sandbox):
     """Everything that the package may have set in GDAL."""
     prefix = f"/vsicurl/{sandbox.origin}/"
-    per_path = [gdal.HEADER_FILE, gdal.HEADERS, *gdal.PATH_OPTIONS]
-    for_process = [gdal.S3_REDIRECT, *gdal.PROCESS_OPTIONS]
-    found = {key: gdal.get_own_path_option(prefix, key) for key in per_path}
-    found |= {key: gdal.get_config_option(key) for key in for_process}
+    per_path = [HEADER_FILE, HEADERS, *PATH_OPTIONS]
+    for_process = [S3_REDIRECT, *PROCESS_OPTIONS]
+    found = {key: libgdal.get_own_path_option(prefix, key) for key in per_path}
+    found |= {key: libgdal.get_config_option(key) for key in for_process}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -54,7 +62,7 @@ def test_leaves_no_trace(sandbox, local, clean_surroundings):
         assert_same_pixels(src, local, some_windows(3))
         assert len(list(runtime.iterdir())) == 1
         assert threads() == [REFRESH_THREAD]
-        assert gdal.HEADER_FILE in options_set(sandbox)
+        assert HEADER_FILE in options_set(sandbox)
     assert_no_trace(sandbox, runtime)
 
 
@@ -223,46 +231,48 @@ class TestOptions:
 
     def test_read_options_are_set_in_all_threads(self, sandbox, in_threads):
         def look():
-            assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "32768"
+            assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "32768"
 
         with terrascope_env():
             look()
             in_threads(look)
             prefix = f"/vsicurl/{sandbox.origin}/"
-            assert gdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"
+            assert libgdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"
 
     def test_arguments_win(self, sandbox):
         with terrascope_env(
             GDAL_HTTP_MAX_RETRY=7, GDAL_INGESTED_BYTES_AT_OPEN=16384, GDAL_DISABLE_READDIR_ON_OPEN=False
         ):
             prefix = f"/vsicurl/{sandbox.origin}/"
-            assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "7"
-            assert gdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "OFF"
-            assert gdal.get_config_option("GDAL_HTTP_MAX_RETRY") == "7"  # and for other hosts, as in any Env
+            assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "7"
+            assert libgdal.get_path_option(prefix, "GDAL_DISABLE_READDIR_ON_OPEN") == "OFF"
+            assert (
+                libgdal.get_config_option("GDAL_HTTP_MAX_RETRY") == "7"
+            )  # and for other hosts, as in any Env
             with rasterio.Env(CPL_DEBUG=False):  # an inner Env does not clear what holds for the process
                 pass
-            assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "16384"
+            assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "16384"
         assert options_set(sandbox) == {}
 
     def test_an_enclosing_env_wins(self, sandbox):
         with rasterio.Env(GDAL_HTTP_MAX_RETRY=9, GDAL_INGESTED_BYTES_AT_OPEN=999):
             with terrascope_env():
                 prefix = f"/vsicurl/{sandbox.origin}/"
-                assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "9"
-                assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "999"
+                assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "9"
+                assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "999"
             assert rasterio.env.getenv()["GDAL_HTTP_MAX_RETRY"] == 9
 
     def test_the_process_configuration_wins_and_comes_back(self, sandbox, monkeypatch):
         monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "5")
         prefix = f"/vsicurl/{sandbox.origin}/"
-        theirs = gdal.AppliedOptions()
-        theirs.apply({(None, gdal.S3_REDIRECT): "YES", (prefix, "GDAL_HTTP_CONNECTTIMEOUT"): "77"})
+        theirs = AppliedOptions()
+        theirs.apply({(None, S3_REDIRECT): "YES", (prefix, "GDAL_HTTP_CONNECTTIMEOUT"): "77"})
         try:
             with terrascope_env():
-                assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "5"
-                assert gdal.get_config_option(gdal.S3_REDIRECT) == "NO"
-            assert gdal.get_config_option(gdal.S3_REDIRECT) == "YES"
-            assert gdal.get_path_option(prefix, "GDAL_HTTP_CONNECTTIMEOUT") == "77"
+                assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "5"
+                assert libgdal.get_config_option(S3_REDIRECT) == "NO"
+            assert libgdal.get_config_option(S3_REDIRECT) == "YES"
+            assert libgdal.get_path_option(prefix, "GDAL_HTTP_CONNECTTIMEOUT") == "77"
         finally:
             theirs.apply({})
 
@@ -272,10 +282,10 @@ class TestOptions:
         second = terrascope_env(GDAL_HTTP_MAX_RETRY=2, GDAL_INGESTED_BYTES_AT_OPEN=1000)
         first.__enter__()
         second.__enter__()
-        assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
+        assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
         first.__exit__()
-        assert gdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
-        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "1000"
+        assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "2"
+        assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "1000"
         second.__exit__()
         assert options_set(sandbox) == {}
         assert not rasterio.env.hasenv()

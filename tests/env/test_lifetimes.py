@@ -8,7 +8,8 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from helpers import grants, read_until, refreshed, some_windows, tokens_sent
-from rio_terrascope import gdal, terrascope_env
+from rio_terrascope import terrascope_env
+from rio_terrascope.gdal import cache
 
 
 @pytest.mark.fault("tokens of 2 seconds", sees="right pixels", requests="1 a second")
@@ -17,7 +18,7 @@ def test_one_dataset_over_four_token_lifetimes(fleeting):
     with terrascope_env(), rasterio.open(url) as src:
         opened = time.time()
         # tokens of 2 s are refreshed after 1 s, so nine refreshes are more than four lifetimes
-        read_until(src, fleeting.file(), fleeting, refreshed(9), forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, refreshed(9), forget=lambda: cache.forget(url))
         assert time.time() - opened > 4 * 2.0
     requests = fleeting.requests()
     assert grants(requests, "password") == 1
@@ -34,7 +35,7 @@ def test_the_plain_way_fails_there(fleeting):
     def read_for_long(src):
         for window in some_windows(1000):
             src.read(1, window=window)
-            gdal.forget(url)
+            cache.forget(url)
             time.sleep(0.01)
 
     with (
@@ -54,10 +55,10 @@ def test_reads_go_on_while_the_login_service_is_down(fleeting):
         def two_failures(requests):
             return sum(r.status == 503 for r in requests if r.server == "sso") >= 2
 
-        read_until(src, fleeting.file(), fleeting, two_failures, forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, two_failures, forget=lambda: cache.forget(url))
         assert env.token is first  # still valid, and nobody was told of the trouble
         fleeting.heal()
-        read_until(src, fleeting.file(), fleeting, refreshed(5), forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, refreshed(5), forget=lambda: cache.forget(url))
         assert env.token is not first
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     assert grants(fleeting.requests(), "password") == 1
@@ -73,5 +74,5 @@ def test_a_session_that_was_ended_is_followed_by_a_password_grant(fleeting):
         assert replaced.wait(10)
         assert grants(fleeting.requests(), "password") == 2
         fleeting.clear()
-        read_until(src, fleeting.file(), fleeting, refreshed(1), forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, refreshed(1), forget=lambda: cache.forget(url))
     assert tokens_sent(fleeting.requests("data")) == {"valid"}

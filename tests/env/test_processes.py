@@ -18,7 +18,9 @@ from helpers import (
     some_windows,
     tokens_sent,
 )
-from rio_terrascope import gdal, terrascope_env
+from rio_terrascope import terrascope_env
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.options import S3_REDIRECT
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -57,7 +59,7 @@ def test_forked_children_read_over_several_lifetimes(fleeting, clean_surrounding
         src.read(1, window=next(some_windows(1)))  # so that GDAL has open connections to share by mistake
         started = children("fork", read_while_told, fleeting, 2)
         # nine refreshes each of parent and children
-        read_until(src, fleeting.file(), fleeting, refreshed(24), forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, refreshed(24), forget=lambda: cache.forget(url))
         end(started)
     requests = fleeting.requests()
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
@@ -112,7 +114,7 @@ def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
 
 def test_a_fork_outside_of_any_block_changes_nothing(sandbox):
     def look():
-        assert gdal.get_config_option(gdal.S3_REDIRECT) is None
+        assert libgdal.get_config_option(S3_REDIRECT) is None
 
     in_child(look)
 

@@ -186,9 +186,10 @@ def test_scope_env_in_worker_threads(sandbox, in_threads):
 
 
 def test_gdal_that_cannot_scope_falls_back_with_a_warning(sandbox, local, monkeypatch):
-    from rio_terrascope import TerrascopeWarning, gdal
+    from rio_terrascope import TerrascopeWarning
+    from rio_terrascope.gdal import libgdal
 
-    monkeypatch.setattr(gdal, "why_not_scoped", lambda: "GDAL 3.6.0 is older than 3.7")
+    monkeypatch.setattr(libgdal, "why_not_scoped", lambda: "GDAL 3.6.0 is older than 3.7")
     with pytest.warns(TerrascopeWarning, match=r"GDAL 3\.6\.0 is older.*every host") as warned:
         env = terrascope_env()
     assert warned[0].filename == __file__

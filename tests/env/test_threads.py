@@ -7,7 +7,9 @@ import pytest
 import rasterio
 
 from helpers import assert_same_pixels, grants, some_windows, tokens_sent
-from rio_terrascope import gdal, terrascope_env
+from rio_terrascope import terrascope_env
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.options import S3_REDIRECT
 
 
 def open_many(sandbox, failures, numbers):
@@ -71,7 +73,7 @@ def test_64_threads_enter_read_and_leave_in_random_order(sandbox, tiles, in_thre
     assert grants(sandbox.requests(), "password") == 1
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
     assert list(clean_surroundings.iterdir()) == []
-    assert gdal.get_config_option(gdal.S3_REDIRECT) is None
+    assert libgdal.get_config_option(S3_REDIRECT) is None
 
 
 def test_one_env_object_in_many_threads(sandbox, in_threads):

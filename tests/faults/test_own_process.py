@@ -14,8 +14,9 @@ import pytest
 import rasterio
 
 from helpers import assert_same_pixels, grants, in_child, refreshed, some_windows, tokens_sent
-from rio_terrascope import SettingsError, gdal, terrascope_env
+from rio_terrascope import SettingsError, terrascope_env
 from rio_terrascope.env import active_env
+from rio_terrascope.gdal import cache
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -299,7 +300,7 @@ def test_asyncio_with_threads(row, fleeting, lands):
             number = 0
             while not refreshed(2)(fleeting.requests("sso")):
                 await asyncio.gather(*[asyncio.to_thread(read, number + n) for n in range(16)])
-                gdal.forget(fleeting.url())
+                cache.forget(fleeting.url())
                 number += 16
         return number
 

@@ -21,11 +21,11 @@ from rio_terrascope import (
     TerrascopeError,
     TokenEndpointError,
     TokenSource,
-    gdal,
     terrascope_env,
 )
 from rio_terrascope.auth import oidc
 from rio_terrascope.auth.store import LoginStore, SavedLogin
+from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 
 
@@ -474,7 +474,7 @@ def test_wrong_clock(row, fleeting, hours):
     tokens = TokenSource(settings=settings, clock=wrong)
     url = fleeting.url()
     with terrascope_env(tokens=tokens), rasterio.open(url) as src:
-        read_until(src, fleeting.file(), fleeting, refreshed(2), forget=lambda: gdal.forget(url))
+        read_until(src, fleeting.file(), fleeting, refreshed(2), forget=lambda: cache.forget(url))
     requests = fleeting.requests("sso")
     assert grants(requests, "password") == 1
     assert tokens_sent(fleeting.requests("data")) == {"valid"}

@@ -8,14 +8,15 @@ import pytest
 import rasterio
 
 from helpers import assert_same_pixels, some_windows
-from rio_terrascope import gdal
+from rio_terrascope.gdal import header, libgdal
+from rio_terrascope.gdal.options import HEADER_FILE, AppliedOptions, as_text, without_authorization
 from rio_terrascope.registry import vsi_prefixes
 from rio_terrascope.settings import Settings
 
 
 @pytest.fixture
 def options():
-    applied = gdal.AppliedOptions()
+    applied = AppliedOptions()
     yield applied
     applied.apply({})
 
@@ -28,7 +29,7 @@ def public(sandbox, tiles):
 
 
 def test_this_gdal_can_be_scoped():
-    assert gdal.why_not_scoped() is None
+    assert libgdal.why_not_scoped() is None
 
 
 @pytest.mark.parametrize(
@@ -37,15 +38,15 @@ def test_this_gdal_can_be_scoped():
 )
 def test_which_gdal_can_be_scoped(monkeypatch, version, reason):
     monkeypatch.setattr(rasterio, "__gdal_version__", version)
-    answer = gdal.why_not_scoped()
+    answer = libgdal.why_not_scoped()
     assert answer is None if reason is None else reason in answer
 
 
 def test_a_libgdal_that_hides_its_functions(monkeypatch):
-    gdal._libgdal.cache_clear()
+    libgdal.load.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda path: object())
-    assert "does not let" in gdal.why_not_scoped()
-    gdal._libgdal.cache_clear()
+    assert "does not let" in libgdal.why_not_scoped()
+    libgdal.load.cache_clear()
 
 
 class TestAppliedOptions:
@@ -57,37 +58,37 @@ class TestAppliedOptions:
         wanted = {(self.PREFIX, "GDAL_HTTP_MAX_RETRY"): "4"}
         options.apply(wanted)
         options.apply(wanted)
-        assert gdal.get_path_option(self.PREFIX + "x.tif", "GDAL_HTTP_MAX_RETRY") == "4"
+        assert libgdal.get_path_option(self.PREFIX + "x.tif", "GDAL_HTTP_MAX_RETRY") == "4"
         for elsewhere in ("/vsicurl/https://a.example.evil/x.tif", "/vsicurl/https://a.exampl/", "/vsicurl/"):
-            assert gdal.get_path_option(elsewhere, "GDAL_HTTP_MAX_RETRY") is None
+            assert libgdal.get_path_option(elsewhere, "GDAL_HTTP_MAX_RETRY") is None
         options.apply({})
-        assert gdal.get_path_option(self.PREFIX, "GDAL_HTTP_MAX_RETRY") is None
+        assert libgdal.get_path_option(self.PREFIX, "GDAL_HTTP_MAX_RETRY") is None
 
     def test_for_the_process(self, options):
-        before = gdal.AppliedOptions()
+        before = AppliedOptions()
         before.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "1"})
         options.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "2"})
         assert options.theirs("GDAL_INGESTED_BYTES_AT_OPEN") == "1"
         seen = []
         thread = threading.Thread(
-            target=lambda: seen.append(gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN"))
+            target=lambda: seen.append(libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN"))
         )
         thread.start()
         thread.join()
         assert seen == ["2"]
         options.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "3"})
-        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "3"
+        assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "3"
         options.apply({})
-        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "1"
+        assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "1"
         before.apply({})
-        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") is None
+        assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") is None
 
     def test_an_environment_variable_is_not_put_back_as_a_setting(self, options, monkeypatch):
         monkeypatch.setenv("GDAL_INGESTED_BYTES_AT_OPEN", "7")
         options.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "8"})
         options.apply({})
         monkeypatch.setenv("GDAL_INGESTED_BYTES_AT_OPEN", "9")
-        assert gdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "9"
+        assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "9"
 
 
 class TestWhatGdalHonours:
@@ -121,10 +122,10 @@ class TestWhatGdalHonours:
     def test_the_header_file_is_read_at_each_request(self, sandbox, options):
         from rio_terrascope import TokenSource
 
-        file = gdal.HeaderFile()
+        file = header.HeaderFile()
         tokens = TokenSource()
         file.write(tokens.get().access_token)
-        options.apply({(f"/vsicurl/{sandbox.origin}/", gdal.HEADER_FILE): str(file.path)})
+        options.apply({(f"/vsicurl/{sandbox.origin}/", HEADER_FILE): str(file.path)})
         with rasterio.open(sandbox.url()) as src:
             windows = some_windows(1000)
             src.read(1, window=next(windows))
@@ -143,7 +144,7 @@ class TestHeaderFile:
     """Private, replaced in one step, swept when its process was killed."""
 
     def test_written_and_closed(self, clean_surroundings):
-        file = gdal.HeaderFile()
+        file = header.HeaderFile()
         file.write("one")
         file.write("two")
         assert file.path.read_text() == "Authorization: Bearer two\n"
@@ -154,7 +155,7 @@ class TestHeaderFile:
         assert list(clean_surroundings.iterdir()) == []
 
     def test_readers_meet_the_old_line_or_the_new_one(self):
-        file = gdal.HeaderFile()
+        file = header.HeaderFile()
         file.write("a" * 4000)
         done = threading.Event()
         wrong = []
@@ -177,21 +178,21 @@ class TestHeaderFile:
         file.close()
 
     def test_a_forgotten_one_is_removed(self, clean_surroundings):
-        file = gdal.HeaderFile()
+        file = header.HeaderFile()
         del file
         assert list(clean_surroundings.iterdir()) == []
 
     def test_sweeping_leaves_everything_else_alone(self, clean_surroundings, tmp_path):
-        mine = gdal.HeaderFile()
-        strangers = clean_surroundings / f"{gdal.HeaderFile._PREFIX}strangers"
+        mine = header.HeaderFile()
+        strangers = clean_surroundings / f"{header.HeaderFile._PREFIX}strangers"
         strangers.mkdir()
         (strangers / "thesis.txt").write_text("five years of work")
-        link = clean_surroundings / f"{gdal.HeaderFile._PREFIX}link"
+        link = clean_surroundings / f"{header.HeaderFile._PREFIX}link"
         link.symlink_to(tmp_path)
-        abandoned = clean_surroundings / f"{gdal.HeaderFile._PREFIX}abandoned"
+        abandoned = clean_surroundings / f"{header.HeaderFile._PREFIX}abandoned"
         abandoned.mkdir()
         (abandoned / "header").write_text("Authorization: Bearer old\n")
-        gdal.sweep()
+        header.sweep()
         assert mine.folder.exists()
         assert (strangers / "thesis.txt").exists()
         assert link.is_symlink()
@@ -201,7 +202,7 @@ class TestHeaderFile:
     def test_without_a_runtime_folder_it_is_the_temporary_one(self, monkeypatch, tmp_path):
         monkeypatch.delenv("XDG_RUNTIME_DIR")
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        file = gdal.HeaderFile()
+        file = header.HeaderFile()
         assert file.folder.parent == tmp_path
         assert file.folder.stat().st_mode & 0o777 == 0o700
         file.close()
@@ -218,12 +219,12 @@ class TestHeaderFile:
     ],
 )
 def test_headers_without_authorization(headers, kept):
-    assert gdal.without_authorization(headers) == kept
+    assert without_authorization(headers) == kept
 
 
 @pytest.mark.parametrize(("value", "text"), [(True, "ON"), (False, "OFF"), (3, "3"), ("YES", "YES")])
 def test_option_values_as_rasterio_writes_them(value, text):
-    assert gdal.as_text(value) == text
+    assert as_text(value) == text
 
 
 def test_prefixes_are_those_of_the_urls_that_settings_cover():

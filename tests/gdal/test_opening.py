@@ -3,7 +3,9 @@
 import multiprocessing
 
 from helpers import assert_same_pixels, enter_and_read, some_windows
-from rio_terrascope import gdal, opening, sample, terrascope_env
+from rio_terrascope import sample, terrascope_env
+from rio_terrascope.gdal import cache, opening
+from rio_terrascope.gdal.options import vsi_path
 
 
 def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
@@ -18,13 +20,13 @@ def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
 
 def test_the_others_take_over_what_the_first_has_read(sandbox, in_threads, monkeypatch):
     """The directories are read aside by the first one alone: all of it is in GDAL's memory then."""
-    calls, read_directories = [], gdal.read_directories
+    calls, read_directories = [], opening.read_directories
 
     def counting(path):
         calls.append(path)
         return read_directories(path)
 
-    monkeypatch.setattr(gdal, "read_directories", counting)
+    monkeypatch.setattr(opening, "read_directories", counting)
     sandbox.latency(0.1)  # so that all are waiting before the first has done
     with terrascope_env() as env:
         in_threads(*[lambda: env.open(sandbox.url()).close()] * 8)
@@ -50,7 +52,7 @@ def test_another_url_need_not_wait(sandbox, in_threads):
 def test_masks_and_overviews_are_in_memory(sandbox, local):
     """rasterio asks for them with the GIL held: a request then may wait for ever."""
     with terrascope_env() as env, env.open(sandbox.url()) as src:
-        gdal.forget(sandbox.url())
+        cache.forget(sandbox.url())
         sandbox.clear()
         assert src.overviews(1) == local.overviews(1)
         assert src.mask_flag_enums == local.mask_flag_enums
@@ -70,7 +72,7 @@ def test_a_child_that_is_forked_while_a_thread_opens(sandbox):
     """Its lock stays with the parent."""
     here, there = multiprocessing.Pipe()
     url, file = sandbox.url(), sandbox.file()
-    with terrascope_env(), opening._alone(gdal.vsi_path(url)):
+    with terrascope_env(), opening._alone(vsi_path(url)):
         child = multiprocessing.get_context("fork").Process(target=open_and_tell, args=(url, file, there))
         child.start()
         assert here.poll(30), "it hangs"

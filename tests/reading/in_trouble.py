@@ -11,7 +11,8 @@ import threading
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import TerrascopeError, gdal, read_bbox, read_windows, sample, terrascope_env, worldcover
+from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
+from rio_terrascope.gdal import opening
 from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import open_late
 from rio_terrascope.sandbox import Sandbox
@@ -41,8 +42,8 @@ def ways():
     yield lambda: sample(url, POINTS, crs=CRS, max_workers=2)
     yield lambda: worldcover.read((6.1, 0.1, 6.2, 0.2), 2020, 0.01)
     # what env.open asks; GDAL may have dropped the file since
-    yield lambda: gdal.is_cut_short(url)
-    yield lambda: gdal.read_directories(url)
+    yield lambda: opening.is_cut_short(url)
+    yield lambda: opening.read_directories(url)
 
 
 def from_the_start(trouble, way):

@@ -5,7 +5,7 @@ import threading
 import pytest
 import rasterio
 
-from rio_terrascope import gdal
+from rio_terrascope.gdal import libgdal
 from rio_terrascope.reading.workers import Workers
 
 
@@ -43,10 +43,10 @@ def test_the_callers_options_hold_in_the_workers():
 
     def call():  # the options of an Env that is entered in a thread are that thread's own
         with rasterio.Env(SOME_OPTION="here", GDAL_CACHEMAX=64), Workers(2) as workers:
-            seen.extend(workers.in_order(lambda _: gdal.get_config_option("SOME_OPTION"), range(4)))
+            seen.extend(workers.in_order(lambda _: libgdal.get_config_option("SOME_OPTION"), range(4)))
 
     thread = threading.Thread(target=call)
     thread.start()
     thread.join(30)
     assert seen == ["here"] * 4
-    assert gdal.get_config_option("SOME_OPTION") is None
+    assert libgdal.get_config_option("SOME_OPTION") is None

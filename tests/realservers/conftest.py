@@ -4,7 +4,8 @@ import pytest
 import trustme
 
 from realservers import servers
-from rio_terrascope import certificates, gdal
+from rio_terrascope import certificates
+from rio_terrascope.gdal import cache
 
 LIFETIME = 4  # seconds that an access token is valid; the servers count in whole ones
 
@@ -55,7 +56,7 @@ def nobody_to_trust(monkeypatch):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     yield
-    gdal.forget_all()  # open connections too
+    cache.forget_all()  # open connections too
 
 
 def _enter(monkeypatch, server, token_url):

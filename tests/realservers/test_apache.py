@@ -15,10 +15,10 @@ from rio_terrascope import (
     AccessDeniedError,
     InvalidCredentialsError,
     TokenSource,
-    gdal,
     read_windows,
     terrascope_env,
 )
+from rio_terrascope.gdal import cache
 
 pytestmark = pytest.mark.realservers
 
@@ -54,7 +54,7 @@ def test_an_open_dataset_reads_on_over_many_lifetimes(apache, identity, local):
     with terrascope_env(), keep_no_blocks(), rasterio.open(url) as src:
         for window in some_windows(1_000_000, seed=5):
             assert_same_pixels(src, local, [window])
-            gdal.forget(url)
+            cache.forget(url)
             if identity.requests().count("refresh_token 200") >= 4:
                 break
             time.sleep(0.05)

@@ -12,7 +12,8 @@ import rasterio
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
 from realservers import servers
 from realservers.servers import PASSWORD, TILE_PATH, connects
-from rio_terrascope import TokenEndpointError, certificates, gdal, read_windows, terrascope_env
+from rio_terrascope import TokenEndpointError, certificates, read_windows, terrascope_env
+from rio_terrascope.gdal import cache
 
 pytestmark = pytest.mark.realservers
 
@@ -58,7 +59,7 @@ def test_many_windows_over_several_lifetimes(trusted, identity, local):
         while identity.requests().count("refresh_token 200") < 2:
             for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
                 np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
-            gdal.forget(url)
+            cache.forget(url)
     assert statuses(trusted) == {"200", "206"}
 
 
@@ -76,7 +77,7 @@ def test_an_endpoint_that_ends_the_old_token_at_once(tiles, authority, monkeypat
             while strict.requests().count("refresh_token 200") < 3:
                 for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
                     np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
-                gdal.forget(url)
+                cache.forget(url)
         assert statuses(nginx) - {"401"} == {"200", "206"}
         assert strict.requests().count("password 200") == 1
 

@@ -105,11 +105,11 @@ def stops_at_once() -> Iterator[None]:
 
 def _end_now(code: int) -> None:
     """End the process without waiting for anything, but leave nothing behind."""
-    from rio_terrascope import gdal
+    from rio_terrascope.gdal import header
 
     for folder in list(_unfinished):
         shutil.rmtree(folder, ignore_errors=True)
-    gdal.close_header_files()
+    header.close_header_files()
     if code == STOPPED:
         sys.stderr.write("\nStopped.\n")
         sys.stderr.flush()

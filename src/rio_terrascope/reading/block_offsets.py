@@ -7,7 +7,8 @@ from rasterio.enums import Interleaving
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import gdal
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.options import LATE
 from rio_terrascope.reading.datasets import is_http, open_dataset, open_early
 
 
@@ -34,7 +35,7 @@ def check_located(dataset: Any, window: Window, shape: tuple[int, int] | None = 
     rasterio.errors.RasterioIOError
         If GDAL did not know.
     """
-    if dataset.driver != "GTiff" or not is_http(dataset.name) or gdal.why_not_scoped() is not None:
+    if dataset.driver != "GTiff" or not is_http(dataset.name) or libgdal.why_not_scoped() is not None:
         return
     level, blocks = _blocks(dataset, window, shape or (window.height, window.width))
     unknown = _without_place(dataset, level, blocks)
@@ -68,12 +69,12 @@ def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int |
 @functools.lru_cache(maxsize=256)
 def _overview_blocks(url: str, level: int) -> tuple[int, int]:
     """Return the block size of an overview, which rasterio tells of a dataset of its own only."""
-    with gdal.for_this_thread(gdal.LATE, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
+    with libgdal.for_this_thread(LATE, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
         shape: tuple[int, int] = overview.block_shapes[0]
         return shape
 
 
-@gdal.quiet()
+@libgdal.quiet()
 def _without_place(dataset: Any, level: int | None, blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return those of the blocks that have no place in the file, in some band."""
     bands = dataset.indexes if dataset.interleaving == Interleaving.band else dataset.indexes[:1]

@@ -14,9 +14,10 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import gdal
 from rio_terrascope.env import active_env
-from rio_terrascope.opening import open_whole
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.opening import open_whole
+from rio_terrascope.gdal.options import LATE
 
 # An open dataset keeps the blocks that were read of it, up to 5 % of the machine's memory in all of them.
 # Each block is read once here, so a dataset is closed after so many pixels. To open it again makes no
@@ -154,9 +155,9 @@ def open_dataset(url: str, **kwargs: Any) -> Any:
 
 def open_late(url: str) -> Any:
     """Open a dataset without reading where all of its blocks are, which may take two requests."""
-    if not is_http(url) or gdal.why_not_scoped() is not None:
+    if not is_http(url) or libgdal.why_not_scoped() is not None:
         return open_dataset(url)
-    with gdal.for_this_thread(gdal.LATE, "YES"):
+    with libgdal.for_this_thread(LATE, "YES"):
         dataset = open_dataset(url)
     if any(flags == [MaskFlags.per_dataset] for flags in dataset.mask_flag_enums):
         # a mask of its own has blocks that cannot be asked for
@@ -167,7 +168,7 @@ def open_late(url: str) -> Any:
 
 def open_early(url: str) -> Any:
     """Open a dataset, and read where all of its blocks are."""
-    with gdal.for_this_thread(gdal.LATE, "NO"):
+    with libgdal.for_this_thread(LATE, "NO"):
         return open_dataset(url)
 
 
@@ -188,8 +189,8 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _forget(url: str) -> None:
-    if is_http(url) and gdal.why_not_scoped() is None:
-        gdal.forget(url)
+    if is_http(url) and libgdal.why_not_scoped() is None:
+        cache.forget(url)
 
 
 def is_http(url: str) -> bool:

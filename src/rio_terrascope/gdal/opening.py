@@ -1,6 +1,7 @@
 """Opening a file over HTTP, in spite of what GDAL keeps of it and of what other threads are doing."""
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Iterator
@@ -9,13 +10,18 @@ from typing import Any
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from rio_terrascope import gdal
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.options import LATE, vsi_path
 
 NO_RASTER = "not recognized as being in a supported file format"
 """How GDAL says that what it got is no raster."""
 
 _INCOMPLETE = (NO_RASTER, "Failed to read directory", "IO error during reading of")
 """... or that its header is not all there."""
+
+_CHUNK = 16384  # bytes that GDAL fetches at least
+_OF_RASTER = 2  # GDAL_OF_RASTER, for reading
+_FAILURE = 3  # CE_Failure
 
 
 def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
@@ -46,25 +52,25 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     rasterio.errors.RasterioIOError
         As `rasterio.open` does, and if the connection breaks again.
     """
-    with _alone(gdal.vsi_path(url)) as turn:
-        late = gdal.get_config_option(gdal.LATE) if gdal.why_not_scoped() is None else None
+    with _alone(vsi_path(url)) as turn:
+        late = libgdal.get_config_option(LATE) if libgdal.why_not_scoped() is None else None
         for _ in range(2):
             try:
                 dataset = rasterio.open(url, *args, **kwargs)
             except RasterioIOError as error:
                 # of a server that does not answer, nothing more is asked
                 came = any(text in str(error) for text in _INCOMPLETE)
-                if not came or not gdal.is_cut_short(url):
+                if not came or not is_cut_short(url):
                     raise
             else:
-                if not gdal.is_cut_short(url):
-                    if turn.read_when != (gdal.times_forgotten(), late):
-                        gdal.read_directories(url)
-                    with gdal.nothing_forgotten() as times:
+                if not is_cut_short(url):
+                    if turn.read_when != (cache.times_forgotten(), late):
+                        read_directories(url)
+                    with cache.nothing_forgotten() as times:
                         # again: somebody may have let GDAL forget them
                         known = turn.read_when == (times, late)
-                        there = turn.overviews if known else gdal.read_directories(url)
-                        with gdal.quiet():
+                        there = turn.overviews if known else read_directories(url)
+                        with libgdal.quiet():
                             _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
                             read = len(dataset.overviews(1)) if dataset.count else 0
                     # options may choose among the overviews
@@ -74,8 +80,58 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
                         turn.read_when, turn.overviews = (times, late), there
                         return dataset
                 dataset.close()
-            gdal.forget(url)
+            cache.forget(url)
     raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
+
+
+@libgdal.quiet()
+def is_cut_short(path: str) -> bool:
+    """Tell whether GDAL has only a part of a file's first bytes, from a connection that broke in the middle.
+
+    GDAL takes such a part for the whole: what it opens from it may lack its georeferencing, its
+    nodata or its colours. No request is made for a file that has been opened.
+    """
+    if libgdal.why_not_scoped() is not None:
+        return False
+    lib = libgdal.load()
+    file = lib.VSIFOpenL(vsi_path(path).encode(), b"rb")
+    if file is None:
+        return False
+    ingested = libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") or ""
+    try:
+        lib.VSIFSeekL(file, 0, os.SEEK_END)
+        wanted = min(lib.VSIFTellL(file), int(ingested) if ingested.isdecimal() else _CHUNK)
+        lib.VSIFSeekL(file, 0, os.SEEK_SET)
+        got = lib.VSIFReadL(ctypes.create_string_buffer(wanted), 1, wanted, file)
+    finally:
+        lib.VSIFCloseL(file)
+    return bool(0 < got < wanted)
+
+
+@libgdal.quiet()
+def read_directories(path: str) -> int | None:
+    """Let GDAL read all of the header of a file that has been opened; return how many overviews it has.
+
+    -1 where that fails: GDAL leaves out the overviews whose directories it cannot read, without an error.
+    None where GDAL cannot be asked.
+
+    Without Python's lock, which ctypes gives up during a call; why, `open_whole` tells.
+    """
+    if libgdal.why_not_scoped() is not None:
+        return None
+    lib = libgdal.load()
+    lib.CPLErrorReset()
+    dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
+    if not dataset:
+        return -1
+    band = lib.GDALGetRasterBand(dataset, 1)
+    overviews: int = 0
+    if band:
+        lib.GDALGetMaskFlags(band)
+        overviews = lib.GDALGetOverviewCount(band)
+    failed = lib.CPLGetLastErrorType() >= _FAILURE
+    lib.GDALClose(dataset)
+    return -1 if failed else overviews
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Everything about libgdal, and nothing about logins."""

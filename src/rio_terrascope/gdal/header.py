@@ -1,0 +1,165 @@
+"""The file with the Authorization line that GDAL reads at every request."""
+
+import contextlib
+import logging
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+
+from rio_terrascope.errors import SettingsError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+# the only names in the folder of a header file
+_HEADER, _CONFIG, _NEXT = "header", "gdalrc", "next"
+
+
+class HeaderFile:
+    """A file with the Authorization line, private to the user, that GDAL reads at every request.
+
+    It lies alone in a folder (0700) under XDG_RUNTIME_DIR, which is memory and private where
+    there is one, else under the temporary folder. The folder is locked for as long as its
+    process lives: a folder that nobody locks was left by a process that was killed, and the
+    next one sweeps it.
+
+    Raises
+    ------
+    SettingsError
+        If no place can be written to.
+    """
+
+    _PREFIX = ".rio-terrascope-header-"
+
+    def __init__(self) -> None:
+        sweep()
+        self.folder, self._lock = _private_folder(self._PREFIX)
+        self.path = self.folder / _HEADER
+        self._cleanup = weakref.finalize(self, _remove, self.folder, self._lock, os.getpid())
+        _header_files.add(self)
+
+    def write(self, access_token: str) -> None:
+        """Replace the token, in one step: a request meets the old line or the new one.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, say; the old line stays.
+        """
+        self._replace(self.path, f"Authorization: Bearer {access_token}\n")
+
+    def write_config(self, text: str) -> Path:
+        """Write a file beside the token's, for GDAL_CONFIG_FILE to name; `close` removes it too.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, say.
+        """
+        path = self.folder / _CONFIG
+        self._replace(path, text)
+        return path
+
+    def _replace(self, path: Path, text: str) -> None:
+        beside = self.folder / _NEXT
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        beside.replace(path)
+
+    def close(self) -> None:
+        """Remove the file and its folder; in a forked child, leave the parent's alone."""
+        self._cleanup()
+
+    def disown(self) -> None:
+        """Let go of the parent's folder in a forked child, so that it is locked by the parent alone."""
+        self._cleanup.detach()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+_header_files: "weakref.WeakSet[HeaderFile]" = weakref.WeakSet()
+
+
+def close_header_files() -> None:
+    """Remove all header files of this process: for who ends it without ado."""
+    for header_file in list(_header_files):
+        header_file.close()
+
+
+def _folders_for_secrets() -> Iterable[Path]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        yield Path(runtime)
+    with contextlib.suppress(FileNotFoundError):  # no temporary folder is usable
+        yield Path(tempfile.gettempdir())
+
+
+def _private_folder(prefix: str) -> tuple[Path, int | None]:
+    """Make a folder (0700) and lock it."""
+    trouble = []
+    for parent in _folders_for_secrets():
+        for _ in range(10):  # a sweeper may take the new folder for an abandoned one, once in a blue moon
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            except OSError as error:
+                trouble.append(f"{parent} ({error.strerror})")
+                break
+            lock = _try_lock(folder)
+            if folder.is_dir() and (lock is not None or fcntl is None):
+                return folder, lock
+    raise SettingsError(
+        "no folder to keep the token in for GDAL: tried "
+        f"{', '.join(trouble) or 'none, as there is no temporary folder'}. "
+        "Next: make TMPDIR name a folder that can be written to."
+    )
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives; None if somebody else has."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(folder: Path, lock: int | None, owner: int) -> None:
+    """Remove a header file and its folder, and nothing else that might be in there."""
+    if os.getpid() != owner:
+        return
+    with contextlib.suppress(OSError):
+        for name in (_HEADER, _CONFIG, _NEXT):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    if lock is not None:
+        os.close(lock)
+
+
+def sweep() -> None:
+    """Remove the folders of header files that killed processes have left behind."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return
+    for parent in _folders_for_secrets():
+        for folder in parent.glob(f"{HeaderFile._PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                    continue
+                lock = _try_lock(folder)
+                if lock is not None:
+                    _remove(folder, lock, os.getpid())
+                    log.info("swept %s, which a killed process had left", folder)

@@ -1,0 +1,118 @@
+"""The libgdal calls that rasterio does not wrap."""
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Iterator
+
+import rasterio
+import rasterio._env
+
+_OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """Return the libgdal that rasterio has loaded; its symbols are found through rasterio's own module."""
+    lib = ctypes.CDLL(rasterio._env.__file__)
+    text, file, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int
+    dataset = band = ctypes.c_void_p
+    for name, result, *arguments in (
+        ("VSISetPathSpecificOption", None, text, text, text),
+        ("VSIGetPathSpecificOption", text, text, text, text),
+        ("VSICurlPartialClearCache", None, text),
+        ("VSICurlClearCache", None),
+        ("CPLSetConfigOption", None, text, text),
+        ("CPLGetConfigOption", text, text, text),
+        ("CPLGetGlobalConfigOption", text, text, text),
+        ("CPLSetThreadLocalConfigOption", None, text, text),
+        ("CPLGetThreadLocalConfigOption", text, text, text),
+        ("VSIFOpenL", file, text, text),
+        ("VSIFReadL", ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, file),
+        ("VSIFSeekL", number, file, ctypes.c_uint64, number),
+        ("VSIFTellL", ctypes.c_uint64, file),
+        ("VSIFCloseL", number, file),
+        ("GDALOpenEx", dataset, text, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
+        ("GDALGetRasterBand", band, dataset, number),
+        ("GDALGetMaskFlags", number, band),
+        ("GDALGetOverviewCount", number, band),
+        ("GDALClose", number, dataset),
+        ("CPLErrorReset", None),
+        ("CPLGetLastErrorType", number),
+        ("CPLPushErrorHandler", None, ctypes.c_void_p),
+        ("CPLPopErrorHandler", None),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def why_not_scoped() -> str | None:
+    """Say why options cannot be set per path with this GDAL, or None where they can."""
+    version = rasterio.__gdal_version__
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        return f"GDAL {version} is older than {_OLDEST[0]}.{_OLDEST[1]}"
+    try:
+        load()
+    except (OSError, AttributeError):
+        return "rasterio's libgdal does not let its functions be called"
+    return None
+
+
+def get_config_option(key: str) -> str | None:
+    """Return a configuration option as GDAL sees it in this thread, environment variables included."""
+    return decoded(load().CPLGetConfigOption(key.encode(), None))
+
+
+def get_path_option(prefix: str, key: str) -> str | None:
+    """Return an option as GDAL sees it for paths that begin with `prefix`."""
+    return decoded(load().VSIGetPathSpecificOption(prefix.encode(), key.encode(), None))
+
+
+def get_own_path_option(prefix: str, key: str) -> str | None:
+    """Return the path-specific option alone: None where GDAL falls back on the configuration."""
+    value = get_path_option(prefix, key)
+    return None if value == get_config_option(key) else value
+
+
+@contextlib.contextmanager
+def for_this_thread(key: str, value: str) -> Iterator[None]:
+    """Set a configuration option inside the block, and in this thread alone."""
+    lib = load()
+    before = lib.CPLGetThreadLocalConfigOption(key.encode(), None)
+    lib.CPLSetThreadLocalConfigOption(key.encode(), value.encode())
+    try:
+        yield
+    finally:
+        lib.CPLSetThreadLocalConfigOption(key.encode(), before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discard GDAL's warnings, errors and debug messages inside the block, in this thread alone.
+
+    Outside a `rasterio.Env`, as in a new thread, GDAL prints them to stderr. Whatever is wrong is
+    raised later, when rasterio reads the file.
+
+    The handler is GDAL's own. It never takes Python's lock (the GIL), as rasterio's does. It would
+    print debug messages, which may hold signed URLs, so CPL_DEBUG is off in the block even where the
+    user has set it. Outside of it, the user gets them as ever: rasterio logs them inside an Env.
+
+    Do not call `dataset.read` inside the block. rasterio leaves a handler of its own behind when that
+    fails; it would be popped instead of this one, and the thread would stay quiet.
+    """
+    if why_not_scoped() is not None:
+        yield
+        return
+    lib = load()
+    lib.CPLPushErrorHandler(ctypes.cast(lib.CPLQuietErrorHandler, ctypes.c_void_p))
+    try:
+        with for_this_thread("CPL_DEBUG", "OFF"):
+            yield
+    finally:
+        lib.CPLPopErrorHandler()
+
+
+def decoded(value: bytes | None) -> str | None:
+    """Return a C string of libgdal as text."""
+    return None if value is None else value.decode(errors="replace")
