@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rio_terrascope import stac, worldcover
     from rio_terrascope.auth.oidc import Token
     from rio_terrascope.auth.tokens import TokenSource
-    from rio_terrascope.env import TerrascopeEnv, TerrascopeSession, login, logout, terrascope_env
+    from rio_terrascope.env import TerrascopeEnv, login, logout, terrascope_env
     from rio_terrascope.errors import (
         AccessDeniedError,
         AccountConflictError,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TokenEndpointError,
     )
     from rio_terrascope.reading import read_bbox, read_windows, sample
+    from rio_terrascope.session import TerrascopeSession
     from rio_terrascope.settings import Settings
 
 __version__ = "0.1.0"
@@ -54,7 +55,7 @@ __all__ = [
 _ROOMS = {
     "auth.oidc": ("Token",),
     "auth.tokens": ("TokenSource",),
-    "env": ("TerrascopeEnv", "TerrascopeSession", "login", "logout", "terrascope_env"),
+    "env": ("TerrascopeEnv", "login", "logout", "terrascope_env"),
     "errors": (
         "AccessDeniedError",
         "AccountConflictError",
@@ -67,6 +68,7 @@ _ROOMS = {
         "TokenEndpointError",
     ),
     "reading": ("read_bbox", "read_windows", "sample"),
+    "session": ("TerrascopeSession",),
     "settings": ("Settings",),
 }
 # beside those in __all__ some that need an extra to be imported

@@ -3,29 +3,25 @@
 import atexit
 import contextlib
 import os
-import re
 import threading
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import rasterio
 import rasterio.env
-import requests
 from rasterio.errors import EnvError, RasterioIOError
-from rasterio.session import Session
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
 from rio_terrascope.gdal import cache, libgdal
-from rio_terrascope.gdal.opening import NO_RASTER, open_whole
+from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import HEADERS, PATH_OPTIONS, PROCESS_OPTIONS, as_text, without_authorization
+from rio_terrascope.refusals import Refusal, refusal_of, servers_reason
 from rio_terrascope.registry import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
-from rio_terrascope.settings import Settings, stays_here
+from rio_terrascope.settings import Settings
 
 
 def terrascope_env(
@@ -268,14 +264,14 @@ class TerrascopeEnv(rasterio.Env):
             return rasterio.open(fp, *args, **kwargs)
         token = self.tokens.get()
         first = self._try_open(fp, token, *args, **kwargs)
-        if not isinstance(first, _Refusal):
+        if not isinstance(first, Refusal):
             return first
         if first.lapsed:
             second = self._try_open(fp, self._refresh(token), *args, **kwargs)
-            if not isinstance(second, _Refusal):
+            if not isinstance(second, Refusal):
                 return second
             first = second
-        said = _servers_reason(fp, first.token)
+        said = servers_reason(fp, first.token)
         raise AccessDeniedError(
             f"{fp} was refused: {first.reason}{said}, although the login is valid. Next: open it in a "
             "browser where you are logged in to Terrascope, and accept its licence or ask for access there; "
@@ -290,7 +286,7 @@ class TerrascopeEnv(rasterio.Env):
                 return open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
             cache.forget(url)  # or the next open would fail from memory
-            refusal = _refusal(error, url, token)
+            refusal = refusal_of(error, url, token)
             if refusal is None:
                 if advice := certificates.advice_for_gdal(str(error)):
                     error.add_note(f"Next: {advice}.")
@@ -329,58 +325,6 @@ def active_env(url: str | None = None) -> TerrascopeEnv | None:
         if url is None or env.settings.covers(url):
             return env
     return None
-
-
-class TerrascopeSession(Session):
-    """A login as rasterio's session, for ``rasterio.Env(session=TerrascopeSession())``.
-
-    The plain way, as ``scope="env"`` is: every host that GDAL contacts inside that Env receives
-    the token, and a dataset keeps the one it was opened with. `terrascope_env` does better.
-
-    Parameters
-    ----------
-    username, password, settings, tokens
-        As for `terrascope_env`.
-
-    Raises
-    ------
-    CredentialsNotFoundError
-        If no username and password are found.
-    """
-
-    def __init__(
-        self,
-        username: str | None = None,
-        password: str | None = None,
-        *,
-        settings: Settings | None = None,
-        tokens: TokenSource | None = None,
-    ) -> None:
-        self._tokens = tokens or TokenSource(username, password, settings=settings)
-
-    def __repr__(self) -> str:
-        return f"<TerrascopeSession, {self._tokens!r}>"
-
-    @classmethod
-    def hascreds(cls, config: dict[str, Any]) -> bool:
-        """Tell whether GDAL options hold an Authorization header already."""
-        headers = str(config.get(HEADERS, ""))
-        return headers != without_authorization(headers)
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        """The same as `get_credential_options`, under the name that rasterio's sessions have for it."""
-        return self.get_credential_options()
-
-    def get_credential_options(self) -> dict[str, str]:
-        """Return GDAL_HTTP_HEADERS with a token that is valid now, renewed if it is near its end.
-
-        Raises
-        ------
-        InvalidCredentialsError, TokenEndpointError
-            If there is none.
-        """
-        return {HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}
 
 
 def login(
@@ -428,76 +372,6 @@ def logout() -> None:
 
 
 _until_logout: list[TerrascopeEnv] = []
-
-
-# GDAL's words for bytes that it cannot read
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """How the server refused a URL."""
-
-    reason: str
-    lapsed: bool  # a new token may help
-    token: Token = field(repr=False)  # the one that was refused
-
-
-def _refusal(error: RasterioIOError, url: str, token: Token) -> _Refusal | None:
-    """Tell from an error of `rasterio.open` whether the server refused the user, and how."""
-    # to the letter: GDAL's text holds the URL too, and a port may be 40123
-    status = re.search(r"response code: (\d+)", str(error))
-    if status and status[1] == "401":
-        return _Refusal("it answered 401 (Unauthorized)", True, token)
-    if status and status[1] == "403":
-        return _Refusal("it answered 403 (Forbidden)", False, token)
-    if NO_RASTER in str(error):  # GDAL does not tell what it took for a file, so look at it
-        with _first_bytes(url, token) as response:
-            if response is None:
-                return None
-            if response.status_code == 401:  # the token died between GDAL's first two requests
-                return _Refusal("it answered 401 (Unauthorized)", True, token)
-            if response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html"):
-                return _Refusal("it answered with a login page", True, token)
-    return None
-
-
-def _servers_reason(url: str, token: Token) -> str:
-    """Ask once more, for what GDAL does not tell: the server's own words (RFC 6750, section 3)."""
-    with _first_bytes(url, token) as response:
-        challenge = response.headers.get("WWW-Authenticate", "") if response is not None else ""
-    said = re.search(r'error_description="([^"]*)"', challenge) or re.search(r'error="([^"]*)"', challenge)
-    if said is None:
-        return ""
-    words = "".join(c for c in said[1].replace(token.access_token, "***") if c.isprintable())
-    return f": {words[:200].strip().rstrip('.')}"
-
-
-@contextlib.contextmanager
-def _first_bytes(url: str, token: Token) -> Iterator[requests.Response | None]:
-    """Ask a URL for its first bytes, as GDAL does, and yield the answer; None if there is none."""
-
-    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token.access_token}"
-        return request
-
-    bundle = certificates.for_gdal()
-    with requests.Session() as session:
-        session.trust_env = not stays_here(url.removeprefix("/vsicurl/"))
-        try:
-            response = session.get(
-                url.removeprefix("/vsicurl/"),
-                headers={"Range": "bytes=0-255"},
-                auth=bearer,
-                verify=bundle.path if bundle else True,
-                allow_redirects=False,
-                stream=True,
-                timeout=(10, 30),
-            )
-        except OSError:  # all of requests' own, and a file of certificates that is not there
-            yield None
-            return
-        with response:
-            yield response
 
 
 def _is_configured(key: str) -> bool:

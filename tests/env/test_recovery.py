@@ -8,7 +8,7 @@ from rasterio.errors import RasterioIOError
 
 from helpers import assert_same_pixels, grants, some_windows, tokens_sent
 from rio_terrascope import AccessDeniedError, Token, TokenEndpointError, terrascope_env
-from rio_terrascope.env import _servers_reason
+from rio_terrascope.refusals import servers_reason
 
 SCOPES = pytest.mark.parametrize("scope", ["origins", "env"])
 
@@ -91,8 +91,8 @@ def test_the_servers_own_words(challenge, said):
     url = "https://data.example/x.tif"
     with responses.RequestsMock() as mock:
         mock.get(url, status=401, headers={"WWW-Authenticate": challenge} if challenge else {})
-        assert _servers_reason(f"/vsicurl/{url}", Token("s3cret", 0.0)) == said
-    assert _servers_reason("https://127.0.0.1:9/x.tif", Token("s3cret", 0.0)) == ""
+        assert servers_reason(f"/vsicurl/{url}", Token("s3cret", 0.0)) == said
+    assert servers_reason("https://127.0.0.1:9/x.tif", Token("s3cret", 0.0)) == ""
 
 
 def test_a_login_page_that_stays(sandbox):

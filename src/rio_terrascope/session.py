@@ -1,0 +1,61 @@
+"""`TerrascopeSession`: a login as rasterio's session."""
+
+from typing import Any
+
+from rasterio.session import Session
+
+from rio_terrascope.auth.tokens import TokenSource
+from rio_terrascope.gdal.options import HEADERS, without_authorization
+from rio_terrascope.settings import Settings
+
+
+class TerrascopeSession(Session):
+    """A login as rasterio's session, for ``rasterio.Env(session=TerrascopeSession())``.
+
+    The plain way, as ``scope="env"`` is: every host that GDAL contacts inside that Env receives
+    the token, and a dataset keeps the one it was opened with. `terrascope_env` does better.
+
+    Parameters
+    ----------
+    username, password, settings, tokens
+        As for `terrascope_env`.
+
+    Raises
+    ------
+    CredentialsNotFoundError
+        If no username and password are found.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tokens: TokenSource | None = None,
+    ) -> None:
+        self._tokens = tokens or TokenSource(username, password, settings=settings)
+
+    def __repr__(self) -> str:
+        return f"<TerrascopeSession, {self._tokens!r}>"
+
+    @classmethod
+    def hascreds(cls, config: dict[str, Any]) -> bool:
+        """Tell whether GDAL options hold an Authorization header already."""
+        headers = str(config.get(HEADERS, ""))
+        return headers != without_authorization(headers)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The same as `get_credential_options`, under the name that rasterio's sessions have for it."""
+        return self.get_credential_options()
+
+    def get_credential_options(self) -> dict[str, str]:
+        """Return GDAL_HTTP_HEADERS with a token that is valid now, renewed if it is near its end.
+
+        Raises
+        ------
+        InvalidCredentialsError, TokenEndpointError
+            If there is none.
+        """
+        return {HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}
