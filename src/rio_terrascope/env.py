@@ -20,7 +20,7 @@ from rio_terrascope.gdal import cache, libgdal
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import HEADERS, PATH_OPTIONS, PROCESS_OPTIONS, as_text, without_authorization
 from rio_terrascope.refusals import Refusal, refusal_of, servers_reason
-from rio_terrascope.registry import Scope, Stay, logins, refuse_s3_redirect, vsi_prefixes
+from rio_terrascope.registry import Scope, Entry, registry, refuse_s3_redirect, vsi_prefixes
 from rio_terrascope.settings import Settings
 
 
@@ -128,11 +128,11 @@ class TerrascopeEnv(rasterio.Env):
         source = tokens or self._standing_tokens()
         self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
-        self._stays: list[Stay] = []  # one for each time it was entered and not left yet
+        self._entries: list[Entry] = []  # one for each time it was entered and not left yet
         self._here = threading.local()  # the plain Envs entered in each thread
 
     def __repr__(self) -> str:
-        state = "entered" if self._stays else "not entered"
+        state = "entered" if self._entries else "not entered"
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
@@ -141,16 +141,16 @@ class TerrascopeEnv(rasterio.Env):
             or self._standing_tokens(self.settings)
             or TokenSource(self._username, self._password, settings=self.settings)
         )
-        stay = logins.enter(self.settings, self.scope, self._given, tokens, standing=self._standing)
+        entry = registry.enter(self.settings, self.scope, self._given, tokens, standing=self._standing)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
-            plain = rasterio.Env(**self._plain_options(stay))
+            plain = rasterio.Env(**self._plain_options(entry))
             plain.__enter__()
         except BaseException:
-            logins.leave(stay)
+            registry.leave(entry)
             raise
-        self._stays.append(stay)
+        self._entries.append(entry)
         self._plain_envs().append(plain)
         _entered.append(self)
         return self
@@ -161,7 +161,7 @@ class TerrascopeEnv(rasterio.Env):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        stay = self._stays.pop()
+        entry = self._entries.pop()
         _entered.remove(self)
         try:
             if self._plain_envs():  # empty where another thread than the one that entered leaves
@@ -170,11 +170,11 @@ class TerrascopeEnv(rasterio.Env):
                 with contextlib.suppress(EnvError):
                     plain.__exit__(exc_type, exc_val, exc_tb)
         finally:
-            logins.leave(stay)
+            registry.leave(entry)
 
     def _standing_tokens(self, settings: Settings | None = None) -> TokenSource | None:
         """Find the process's own login, for who names no account."""
-        return None if self._username or self._password else logins.standing(settings)
+        return None if self._username or self._password else registry.standing(settings)
 
     @property
     def tokens(self) -> TokenSource:
@@ -186,7 +186,7 @@ class TerrascopeEnv(rasterio.Env):
             If the env is not entered.
         """
         try:
-            return self._stays[-1].login.tokens
+            return self._entries[-1].login.tokens
         except IndexError:
             raise TerrascopeError("not logged in: use the env in a 'with' statement first.") from None
 
@@ -297,7 +297,7 @@ class TerrascopeEnv(rasterio.Env):
         envs: list[rasterio.Env] = self._here.__dict__.setdefault("envs", [])
         return envs
 
-    def _plain_options(self, stay: "Stay") -> dict[str, Any]:
+    def _plain_options(self, entry: "Entry") -> dict[str, Any]:
         """Return what the plain Env of one entry is made with."""
         if self.scope == "origins":
             # an option that is set for the process must not be one of the Env's as well:
@@ -308,7 +308,7 @@ class TerrascopeEnv(rasterio.Env):
         }
         if bundle := certificates.for_gdal():
             options[bundle.gdal_option] = bundle.path
-        return options | self._env_arguments | self._header_option(stay.login.tokens.get())
+        return options | self._env_arguments | self._header_option(entry.login.tokens.get())
 
     def _header_option(self, token: Token) -> dict[str, str]:
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""

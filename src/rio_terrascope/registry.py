@@ -89,7 +89,7 @@ class Login:
 
 
 @dataclass(eq=False)
-class Stay:
+class Entry:
     """One entry into one env, until it is left."""
 
     login: Login
@@ -129,16 +129,16 @@ def _authorities(given: Mapping[str, str], options: AppliedOptions) -> dict[str,
     return {bundle.gdal_option: bundle.path} if bundle else {}
 
 
-class Logins:
-    """All logins and stays of the process, and the options that they have set in GDAL together.
+class Registry:
+    """All logins and entries of the process, and the options that they have set in GDAL together.
 
-    Stays end in any order, so what is set in GDAL is not a stack of changes: after each entry
-    and exit it is worked out anew from the stays that are left, the newest last.
+    Entries end in any order, so what is set in GDAL is not a stack of changes: after each entry
+    and exit it is worked out anew from the entries that are left, the newest last.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # never held over a request
-        self._stays: list[Stay] = []
+        self._entries: list[Entry] = []
         self._options = AppliedOptions()
 
     def enter(
@@ -149,7 +149,7 @@ class Logins:
         tokens: TokenSource,
         *,
         standing: bool = False,
-    ) -> Stay:
+    ) -> Entry:
         """Log in, or join the login of the same account, and let GDAL use it.
 
         Parameters
@@ -165,7 +165,7 @@ class Logins:
 
         Returns
         -------
-        Stay
+        Entry
             To be handed to `leave`, once.
 
         Raises
@@ -173,38 +173,38 @@ class Logins:
         TerrascopeError
             As entering a `TerrascopeEnv` does.
         """
-        stay = self._reserve(tokens, settings, scope, standing)
+        entry = self._reserve(tokens, settings, scope, standing)
         try:
-            if tokens.credentials is None or stay.login.tokens.knows(tokens.credentials):
-                stay.login.tokens.get()
+            if tokens.credentials is None or entry.login.tokens.knows(tokens.credentials):
+                entry.login.tokens.get()
             else:  # the same user with another password: it counts only if it is right
-                stay.login.tokens.adopt(tokens.credentials)
+                entry.login.tokens.adopt(tokens.credentials)
             with self.lock:
-                stay.login.open(share_with_gdal=scope == "origins")
+                entry.login.open(share_with_gdal=scope == "origins")
                 if libgdal.why_not_scoped() is None:
-                    stay.choose_options(given, self._options)
-                    stay.entered = True
+                    entry.choose_options(given, self._options)
+                    entry.entered = True
                     self._apply()
                 for prefix in vsi_prefixes(settings):
                     cache.forget(prefix)
         except BaseException:
-            self.leave(stay)
+            self.leave(entry)
             raise
-        return stay
+        return entry
 
-    def leave(self, stay: Stay) -> None:
-        """End a stay, and with the last one of a login the login."""
+    def leave(self, entry: Entry) -> None:
+        """End a entry, and with the last one of a login the login."""
         thread = None
         with self.lock:
-            self._stays.remove(stay)
+            self._entries.remove(entry)
             if libgdal.why_not_scoped() is None:
                 self._apply()
-            still = {prefix for other in self._stays for prefix in vsi_prefixes(other.settings)}
-            for prefix in vsi_prefixes(stay.settings):
+            still = {prefix for other in self._entries for prefix in vsi_prefixes(other.settings)}
+            for prefix in vsi_prefixes(entry.settings):
                 if prefix not in still:
                     cache.forget(prefix)
-            if all(other.login is not stay.login for other in self._stays):
-                thread = stay.login.close()
+            if all(other.login is not entry.login for other in self._entries):
+                thread = entry.login.close()
         if thread is not None:
             # not for long: a request of it that hangs ends by its own time-out, and reaches nobody
             thread.join(timeout=2 * TICK)
@@ -212,46 +212,46 @@ class Logins:
     def standing(self, settings: Settings | None = None) -> TokenSource | None:
         """Find the login that code joins which names no account: for one of these origins, or any."""
         with self.lock:
-            for stay in self._stays:
-                origins = settings.origins if settings else stay.settings.origins
-                if stay.standing and set(stay.settings.origins) & set(origins):
-                    return stay.login.tokens
+            for entry in self._entries:
+                origins = settings.origins if settings else entry.settings.origins
+                if entry.standing and set(entry.settings.origins) & set(origins):
+                    return entry.login.tokens
         return None
 
-    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope, standing: bool) -> Stay:
+    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope, standing: bool) -> Entry:
         """Find or make the login, so that from here on nobody else makes a second one."""
         with self.lock:
             if scope == "origins" and rasterio.env.hasenv():
                 refuse_s3_redirect(rasterio.env.getenv())
-            stay = Stay(Login(tokens), settings, scope, standing)
-            for other in self._stays:
+            entry = Entry(Login(tokens), settings, scope, standing)
+            for other in self._entries:
                 if other.login.tokens.account == tokens.account:
-                    stay.login = other.login
+                    entry.login = other.login
                 elif shared := set(other.settings.origins) & set(settings.origins):
                     raise AccountConflictError(
                         f"{', '.join(sorted(shared))} is being read by {_who(other.login.tokens)} in this "
                         f"process, and {_who(tokens)} asks for it too. Next: leave the other block (or call "
                         "logout()) first, or use a process for each account."
                     )
-            self._stays.append(stay)
-        return stay
+            self._entries.append(entry)
+        return entry
 
     def _apply(self) -> None:
-        """Set in GDAL what the stays want of it, and put back what none wants any more."""
+        """Set in GDAL what the entries want of it, and put back what none wants any more."""
         wanted: dict[Option, str] = {}
-        for stay in self._stays:
-            header_file = stay.login.header_file
-            if not stay.entered or stay.scope != "origins" or header_file is None:
+        for entry in self._entries:
+            header_file = entry.login.header_file
+            if not entry.entered or entry.scope != "origins" or header_file is None:
                 continue
-            for prefix in vsi_prefixes(stay.settings):
+            for prefix in vsi_prefixes(entry.settings):
                 wanted[prefix, HEADER_FILE] = str(header_file.path)
-                wanted |= {(prefix, key): value for key, value in stay.path_options.items()}
+                wanted |= {(prefix, key): value for key, value in entry.path_options.items()}
                 if stays_here(prefix.removeprefix("/vsicurl/")):
                     wanted[prefix, PROXY] = ""
-            wanted |= {(None, key): value for key, value in stay.process_options.items()}
-        for stay in self._stays:
-            if stay.entered and stay.scope == "env":
-                for prefix in vsi_prefixes(stay.settings):
+            wanted |= {(None, key): value for key, value in entry.process_options.items()}
+        for entry in self._entries:
+            if entry.entered and entry.scope == "env":
+                for prefix in vsi_prefixes(entry.settings):
                     if (prefix, HEADER_FILE) in wanted:  # the token once, not twice
                         wanted.setdefault((prefix, HEADERS), "")
         self._options.apply(wanted)
@@ -259,11 +259,11 @@ class Logins:
     def after_fork_in_child(self) -> None:
         """Make the logins the child's own."""
         self.lock = threading.RLock()
-        if not self._stays:
+        if not self._entries:
             return
         # GDAL would go on using the parent's connections, and get the parent's answers
         cache.forget_all()
-        for login in {stay.login for stay in self._stays if stay.entered}:
+        for login in {entry.login for entry in self._entries if entry.entered}:
             login.reopen_in_child()
         self._apply()
 
@@ -272,12 +272,12 @@ def _who(tokens: TokenSource) -> str:
     return f"user {tokens.username}" if tokens.username else "a login by token"
 
 
-logins = Logins()
+registry = Registry()
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     # no thread is in the middle of a change while the process is copied
     os.register_at_fork(
-        before=lambda: logins.lock.acquire(),
-        after_in_parent=lambda: logins.lock.release(),
-        after_in_child=logins.after_fork_in_child,
+        before=lambda: registry.lock.acquire(),
+        after_in_parent=lambda: registry.lock.release(),
+        after_in_child=registry.after_fork_in_child,
     )
