@@ -35,7 +35,7 @@ class Endpoint:
         if self.trouble:
             raise self.trouble
         if refresh_token in self.used:
-            raise RefreshRefusedError("no login at x: the login has ended (Stale token). Next: log in again.")
+            raise RefreshRefusedError("no login at x", next_step="log in again", reason="Stale token")
         self.used.append(refresh_token)
         return token(len(self.used) + 1)
 
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder):
 
 def test_a_login_that_is_renewed_and_cannot_be_kept_is_used_all_the_same(folder, caplog):
     save(SavedLogin("ann", token(1)))
-    (folder / "rio-terrascope" / "logins.next").mkdir()  # in the way
+    (folder / "rio-terrascope" / "logins.json.next").mkdir()  # in the way
     assert endpoint_with(Endpoint()).refresh_grant("refresh1") == token(2)
     assert "lost for later commands" in caplog.text
     assert "refresh2" not in caplog.text

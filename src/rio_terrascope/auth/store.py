@@ -9,16 +9,16 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from rio_terrascope.auth.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.errors import SettingsError
+from rio_terrascope.private_file import replace_private_file
 from rio_terrascope.settings import Settings
 
 try:
@@ -83,7 +83,7 @@ class LoginStore:
 
     def __init__(self, settings: Settings) -> None:
         self._key = f"{settings.token_url} {settings.client_id}"
-        self.folder = Path(click.get_app_dir(SERVICE))
+        self.folder = _config_folder() / SERVICE
         self.file = self.folder / "logins.json"
 
     def load(self) -> SavedLogin | None:
@@ -166,12 +166,7 @@ class LoginStore:
         if text is not None:
             logins[self._key] = text
         with self._unwritable_explained():
-            beside = self.file.with_suffix(".next")
-            beside.unlink(missing_ok=True)
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(logins, file)
-            beside.replace(self.file)
+            replace_private_file(self.file, json.dumps(logins))
 
     @contextlib.contextmanager
     def _unwritable_explained(self) -> Iterator[None]:
@@ -179,8 +174,9 @@ class LoginStore:
             yield
         except OSError as error:
             raise SettingsError(
-                f"the login cannot be saved in {self.folder}: {error.strerror or type(error).__name__}. "
-                "Next: make that folder writable, or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD instead."
+                f"the login cannot be saved in {self.folder}: {error.strerror or type(error).__name__}",
+                next_step="make that folder writable, or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD "
+                "instead",
             ) from None
 
 
@@ -224,7 +220,7 @@ class SavedEndpoint:
             saved = self._store.load()
             if saved is None or saved.username != self.username:
                 raise RefreshRefusedError(
-                    f"the saved login of user {self.username} is no longer there. Next: tsread login"
+                    f"the saved login of user {self.username} is no longer there", next_step="tsread login"
                 )
             if saved.token.refresh_token != refresh_token and saved.token.expires_at > self._clock() + 1:
                 log.info("another process has renewed the saved login")
@@ -243,19 +239,23 @@ class SavedEndpoint:
             except RefreshRefusedError as error:
                 if saved.password is None:
                     raise RefreshRefusedError(
-                        f"the saved login of user {self.username} has ended ({_reason(error)}). "
-                        "Next: tsread login"
+                        f"the saved login of user {self.username} has ended ({error.reason})",
+                        next_step="tsread login",
                     ) from None
         if saved.password is None:
             raise RefreshRefusedError(
-                f"the saved login of user {self.username} cannot be renewed. Next: tsread login"
+                f"the saved login of user {self.username} cannot be renewed", next_step="tsread login"
             )
         return self._endpoint.password_grant(self.username, saved.password, attempts=attempts)
 
 
-def _reason(error: RefreshRefusedError) -> str:
-    """Return what the server said, out of the message of `TokenEndpoint`."""
-    return str(error).partition(" (")[2].partition("). Next")[0] or "it was refused"
+def _config_folder() -> Path:
+    """Return the folder for users' configuration files, where each system expects it."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA") or Path.home())
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def _keyring() -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rio_terrascope.errors import SettingsError
+from rio_terrascope.private_file import replace_private_file
 
 try:
     import fcntl
@@ -17,8 +18,8 @@ except ImportError:  # pragma: no cover - Windows
 
 log = logging.getLogger(__name__)
 
-# the only names in the folder of a header file
-_HEADER, _CONFIG, _NEXT = "header", "gdalrc", "next"
+# the only names in the folder, but for what `replace_private_file` leaves when its process is killed
+_HEADER, _CONFIG = "header", "gdalrc"
 
 
 class HeaderFile:
@@ -52,7 +53,7 @@ class HeaderFile:
         OSError
             If the disk is full, say; the old line stays.
         """
-        self._replace(self.path, f"Authorization: Bearer {access_token}\n")
+        replace_private_file(self.path, f"Authorization: Bearer {access_token}\n")
 
     def write_config(self, text: str) -> Path:
         """Write a file beside the token's, for GDAL_CONFIG_FILE to name; `close` removes it too.
@@ -63,16 +64,8 @@ class HeaderFile:
             If the disk is full, say.
         """
         path = self.folder / _CONFIG
-        self._replace(path, text)
+        replace_private_file(path, text)
         return path
-
-    def _replace(self, path: Path, text: str) -> None:
-        beside = self.folder / _NEXT
-        beside.unlink(missing_ok=True)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        beside.replace(path)
 
     def close(self) -> None:
         """Remove the file and its folder; in a forked child, leave the parent's alone."""
@@ -117,8 +110,8 @@ def _private_folder(prefix: str) -> tuple[Path, int | None]:
                 return folder, lock
     raise SettingsError(
         "no folder to keep the token in for GDAL: tried "
-        f"{', '.join(trouble) or 'none, as there is no temporary folder'}. "
-        "Next: make TMPDIR name a folder that can be written to."
+        f"{', '.join(trouble) or 'none, as there is no temporary folder'}",
+        next_step="make TMPDIR name a folder that can be written to",
     )
 
 
@@ -143,8 +136,9 @@ def _remove(folder: Path, lock: int | None, owner: int) -> None:
     if os.getpid() != owner:
         return
     with contextlib.suppress(OSError):
-        for name in (_HEADER, _CONFIG, _NEXT):
+        for name in (_HEADER, _CONFIG):
             (folder / name).unlink(missing_ok=True)
+            (folder / f"{name}.next").unlink(missing_ok=True)
         folder.rmdir()
     if lock is not None:
         os.close(lock)
