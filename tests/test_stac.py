@@ -121,9 +121,9 @@ def test_options_go_to_pystac_client(sandbox):
             lambda sandbox: sandbox.fail(404, server="catalogue"),
             "answered 404. Next: check TERRASCOPE_STAC_URL",
         ),
-        (lambda sandbox: sandbox.fail(200, server="catalogue"), "no STAC catalogue"),
-        (lambda sandbox: sandbox.fail(200, server="catalogue", body="{}"), "no STAC catalogue"),
-        (lambda sandbox: sandbox.fail(200, server="catalogue", body="[1]"), "no STAC catalogue"),
+        (lambda sandbox: sandbox.fail(200, server="catalogue"), "not a STAC catalogue"),
+        (lambda sandbox: sandbox.fail(200, server="catalogue", body="{}"), "not a STAC catalogue"),
+        (lambda sandbox: sandbox.fail(200, server="catalogue", body="[1]"), "not a STAC catalogue"),
         (lambda sandbox: sandbox.reset(None, server="catalogue"), "cannot be reached"),
         (lambda sandbox: sandbox.truncate(None, after=20, server="catalogue"), "cannot be reached"),
     ],
@@ -156,7 +156,7 @@ def test_a_busy_catalogue_is_asked_again(catalog, sandbox):
         ({"status": 500}, "answered 500. Next: try again"),
         ({"status": 400, "body": '{"description": "no such day"}'}, "400: no such day"),
         ({"status": 422, "body": "<html>"}, "422: no reason given"),
-        ({"status": 200, "body": "<html>"}, "no STAC catalogue"),
+        ({"status": 200, "body": "<html>"}, "not a STAC catalogue"),
     ],
 )
 def test_trouble_of_a_search_can_be_named_too(catalog, sandbox, fault, said):

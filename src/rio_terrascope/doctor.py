@@ -1,5 +1,6 @@
-"""What `tsread doctor` asks: from the versions to the first pixel, each step with what to do next."""
+"""The checks behind `tsread doctor`, from the versions to the first pixel, each with its next step."""
 
+import importlib.metadata
 import os
 import platform
 import socket
@@ -19,6 +20,7 @@ from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.gdal import libgdal
+from rio_terrascope.http import new_session
 from rio_terrascope.settings import Settings, stays_here
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
@@ -36,9 +38,9 @@ class Finding:
     step : str
     state : {"ok", "warning", "failed", "skipped"}
     what : str
-        What was found.
+        In words.
     next : str
-        What to do about it; empty where there is nothing to do.
+        The next step; empty if there is nothing to do.
     """
 
     step: str
@@ -48,24 +50,24 @@ class Finding:
 
 
 def examine(url: str | None = None) -> Iterator[Finding]:
-    """Go through everything that reading a file of Terrascope needs, and yield what is found.
+    """Check everything that reading a file of Terrascope needs.
 
     Parameters
     ----------
     url : str, optional
-        The file to read in the end; the steps about it are left out where it is not given.
+        A file to read. Without it, the steps about a file are left out.
 
     Yields
     ------
     Finding
-        As soon as it is known. A step that needs an earlier one that failed is skipped.
+        One for each step, at once. A step is skipped if it needs an earlier one that failed.
     """
     yield _versions()
     yield _scope()
     try:
         settings = Settings.from_environ()
     except TerrascopeError as error:
-        yield _failed("settings", error, "correct that variable, or unset it; https:// is what is wanted")
+        yield _failed("settings", error, "correct that variable, or unset it; URLs begin with https://")
         return
     yield _settings(settings)
     yield _certificates()
@@ -99,19 +101,17 @@ def examine(url: str | None = None) -> Iterator[Finding]:
             yield Finding(
                 "origin",
                 "warning",
-                f"{urlsplit(url).netloc} is none of the origins, so it is read without a token",
-                "if it should get one, name it in TERRASCOPE_ORIGINS",
+                f"{urlsplit(url).netloc} is not one of the origins, so it is read without a token",
+                "if it should get one, add it to TERRASCOPE_ORIGINS",
             )
         yield found
     yield _gdal_opens(url, settings, tokens if ours else None)
 
 
 def _versions() -> Finding:
-    from rio_terrascope import __version__
-
     what = (
-        f"rio-terrascope {__version__}, rasterio {rasterio.__version__}, GDAL {rasterio.__gdal_version__}, "
-        f"Python {platform.python_version()}"
+        f"rio-terrascope {importlib.metadata.version('rio-terrascope')}, rasterio {rasterio.__version__}, "
+        f"GDAL {rasterio.__gdal_version__}, Python {platform.python_version()}"
     )
     return Finding("versions", "ok", what)
 
@@ -135,14 +135,14 @@ def _settings(settings: Settings) -> Finding:
 
 
 def _certificates() -> Finding:
-    """Say whose certificates are trusted, and which variable names a file that is none."""
+    """Say which certificates are trusted, and which variables name a file that cannot be used."""
     bundles = certificates.named()
     faults = {bundle.variable: fault for bundle in bundles if (fault := bundle.fault())}
     if faults:
         advice = f"correct {' and '.join(faults)}, or unset {'it' if len(faults) == 1 else 'them'}"
         return Finding("certificates", "warning", "; ".join(faults.values()), advice)
     login, data = certificates.for_requests(), certificates.for_gdal()
-    if login is None or data is None:  # one variable is enough for both, so it is none or both
+    if login is None or data is None:  # then both are None, since one variable is enough for both
         return Finding("certificates", "ok", "the usual authorities are trusted (certifi's)")
     if login == data:
         return Finding("certificates", "ok", f"those in {login.path} are trusted ({login.variable})")
@@ -163,7 +163,7 @@ def _credentials(settings: Settings) -> tuple[Finding, TokenSource | None]:
 
 
 def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> Finding:
-    """Look a host up, and ask it for anything at all, over TLS with these authorities."""
+    """Look a host up, and send it any request, over TLS with these certificates."""
     parts = urlsplit(address)
     host, where = parts.hostname or "", parts.netloc
     proxy = None if stays_here(address) else get_environ_proxies(address).get(parts.scheme)
@@ -175,23 +175,15 @@ def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> F
             advice = "check the network, or HTTPS_PROXY if yours needs a proxy"
             return Finding(name, "failed", f"{where} has no address ({reason})", advice)
     try:
-        with requests.Session() as session:
-            session.trust_env = not stays_here(address)
-            session.get(
-                f"{parts.scheme}://{where}/",
-                auth=lambda request: request,  # none, not even ~/.netrc's
-                verify=bundle.path if bundle else True,
-                allow_redirects=False,
-                stream=True,
-                timeout=TIMEOUT,
-            ).close()
+        with new_session(address, bundle) as session:
+            session.get(f"{parts.scheme}://{where}/", stream=True, timeout=TIMEOUT).close()
     except requests.exceptions.SSLError as error:
         what, advice = certificates.why_refused(error, bundle)
         return Finding(name, "failed", f"{where}: {what}", advice)
     except requests.RequestException as error:
         advice = "check the network, firewall and HTTPS_PROXY"
         return Finding(name, "failed", f"{where} does not answer ({type(error).__name__})", advice)
-    except OSError as error:  # requests says so that there is no file of certificates
+    except OSError as error:  # the file of certificates is missing
         what, advice = certificates.why_refused(error, bundle)
         return Finding(name, "failed", what, advice)
     secured = "over TLS" if parts.scheme == "https" else "without TLS, on this machine"
@@ -209,31 +201,14 @@ def _login(tokens: TokenSource) -> Finding:
 def _range_request(url: str, token: str | None) -> Finding:
     """Ask for the first bytes of the file, as GDAL will."""
     step = "range request"
-
-    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token is not None:
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
     host = urlsplit(url).netloc
-    bundle = certificates.for_gdal()
-    session = requests.Session()
-    session.trust_env = not stays_here(url)
     try:
         with (
-            session,
-            session.get(
-                url,
-                headers={"Range": _FIRST_BYTES},
-                auth=authorize,
-                verify=bundle.path if bundle else True,
-                allow_redirects=False,
-                stream=True,
-                timeout=TIMEOUT,
-            ) as response,
+            new_session(url, certificates.for_gdal(), access_token=token) as session,
+            session.get(url, headers={"Range": _FIRST_BYTES}, stream=True, timeout=TIMEOUT) as response,
         ):
             status, kind = response.status_code, response.headers.get("Content-Type", "")
-    except OSError as error:  # all of requests' own, and a file of certificates that is not there
+    except OSError as error:  # any error of requests, or a missing file of certificates
         return Finding(
             step, "failed", f"{host} does not answer ({type(error).__name__})", "try again in a while"
         )
@@ -244,7 +219,7 @@ def _range_request(url: str, token: str | None) -> Finding:
     findings: dict[int, tuple[State, str, str]] = {
         206: ("ok", "the first bytes came (206)", ""),
         200: ("warning", "the server sends whole files only (200): reading will be slow", ""),
-        401: ("failed", "refused (401), although the login is valid", "log in anew: tsread login"),
+        401: ("failed", "refused (401), although the login is valid", "log in again: tsread login"),
         403: (
             "failed",
             "no access (403)",
@@ -254,7 +229,7 @@ def _range_request(url: str, token: str | None) -> Finding:
     }
     state, what, advice = findings.get(status, ("failed", f"it answered {status}", "try again in a while"))
     if status == 401 and token is None:
-        what, advice = "refused (401): it wants a login that is not Terrascope's", "see TERRASCOPE_ORIGINS"
+        what, advice = "refused (401): it wants another login than Terrascope's", "see TERRASCOPE_ORIGINS"
     return Finding(step, state, what, advice)
 
 
@@ -269,7 +244,9 @@ def _gdal_opens(url: str, settings: Settings, tokens: TokenSource | None) -> Fin
         return _failed("GDAL", error)
     except RasterioError as error:
         what = f"it cannot read it: {' '.join(str(error).split())}"
-        return Finding("GDAL", "failed", what, "see the steps above; if they are ok, the file is no raster")
+        return Finding(
+            "GDAL", "failed", what, "see the steps above; if they are ok, the file is not a raster"
+        )
 
 
 def _first_block(dataset: rasterio.DatasetReader) -> Finding:
@@ -280,5 +257,4 @@ def _first_block(dataset: rasterio.DatasetReader) -> Finding:
 
 
 def _failed(step: str, error: TerrascopeError, otherwise: str = "") -> Finding:
-    what, _, advice = str(error).partition(" Next: ")
-    return Finding(step, "failed", what.rstrip("."), advice.rstrip(".") or otherwise)
+    return Finding(step, "failed", error.what.rstrip("."), error.next_step or otherwise)

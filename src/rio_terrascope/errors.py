@@ -98,9 +98,12 @@ class TerrascopeWarning(UserWarning):
     """Something works, but not as it should. For example, the token cannot be confined to its origins."""
 
 
+NEXT = "Next: "
+
+
 def with_next_step(what: str, next_step: str) -> str:
     """Return the one line that says what happened and what to do next."""
-    return f"{what.rstrip('.')}. Next: {next_step.rstrip('.')}."
+    return f"{what.rstrip('.')}. {NEXT}{next_step.rstrip('.')}."
 
 
 def install_advice(extra: str) -> str:

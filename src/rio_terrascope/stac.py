@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-
 from rio_terrascope import certificates
-from rio_terrascope.errors import CatalogueError, install_advice
-from rio_terrascope.settings import checked_url, stays_here
+from rio_terrascope.errors import CatalogueError, install_advice, with_next_step
+from rio_terrascope.http import secure
+from rio_terrascope.settings import checked_url
 
 if TYPE_CHECKING:
     from pystac_client import Client
@@ -72,7 +70,9 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         from urllib3 import Retry
     except ImportError as error:
         raise ImportError(
-            f"the catalogue needs pystac-client ({error.name} is missing). Next: {install_advice('stac')}."
+            with_next_step(
+                f"the catalogue needs pystac-client ({error.name} is missing)", install_advice("stac")
+            )
         ) from None
     options.setdefault("timeout", TIMEOUT)
     if options.get("stac_io") is None:
@@ -86,10 +86,8 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
             raise_on_status=False,
         )
         options["stac_io"] = StacApiIO(max_retries=busy)
-        # without an auth of our own requests looks for one in ~/.netrc
-        options["stac_io"].session.auth = lambda request: request
-        options["stac_io"].session.mount("https://", _Trusting(max_retries=busy))
-        options["stac_io"].session.trust_env = not stays_here(url)
+        # pystac-client ignores a session's `verify`, so the certificates need an adapter of their own
+        secure(options["stac_io"].session, url, certificates.for_requests(), retries=busy)
     with catalogue_errors(url):
         # with the slash: pystac-client asks a second time for a root that seems to be another than its own
         return Client.open(url if urlsplit(url).path else f"{url}/", **options)
@@ -104,15 +102,6 @@ def catalogue_url(url: str | None = None) -> str:
         If it is malformed, or ``http://`` to another machine.
     """
     return checked_url(url or os.environ.get("TERRASCOPE_STAC_URL") or CATALOGUE_URL, "the catalogue's URL")
-
-
-class _Trusting(HTTPAdapter):
-    """Trusts whom the login trusts; pystac-client leaves a session's ``verify`` aside."""
-
-    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        if bundle := certificates.for_requests():
-            kwargs["verify"] = bundle.path
-        return super().send(request, *args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -132,24 +121,24 @@ def catalogue_errors(url: str) -> Iterator[None]:
         if status is None and (is_tls or (bundle and bundle.fault())):
             what, advice = certificates.why_refused(error, bundle)
             raise CatalogueError(
-                f"the catalogue at {host} cannot be reached: {what}. Next: {advice}."
+                f"the catalogue at {host} cannot be reached: {what}", next_step=advice
             ) from error
         if status is None:
             raise CatalogueError(
-                f"the catalogue at {host} cannot be reached ({_reason(error)}). "
-                "Next: check TERRASCOPE_STAC_URL and your network."
+                f"the catalogue at {host} cannot be reached ({_reason(error)})",
+                next_step="check TERRASCOPE_STAC_URL and your network",
             ) from error
         if status in (400, 422):
             raise CatalogueError(
-                f"the catalogue at {host} does not understand the search ({status}: {_description(error)}). "
-                "Next: check its parameters."
+                f"the catalogue at {host} does not understand the search ({status}: {_description(error)})",
+                next_step="check its parameters",
             ) from error
         step = "check TERRASCOPE_STAC_URL" if 400 <= status < 500 else "try again in a while"
-        raise CatalogueError(f"the catalogue at {host} answered {status}. Next: {step}.") from error
-    except Exception as error:  # what an answer of another kind sets off has no base class
+        raise CatalogueError(f"the catalogue at {host} answered {status}", next_step=step) from error
+    except Exception as error:  # the errors that an answer of another kind causes have no base class
         raise CatalogueError(
-            f"{host} answered with something that is no STAC catalogue ({type(error).__name__}). "
-            "Next: check TERRASCOPE_STAC_URL; or a proxy answers in its place."
+            f"{host} answered with something that is not a STAC catalogue ({type(error).__name__})",
+            next_step="check TERRASCOPE_STAC_URL; or a proxy answers in its place",
         ) from error
 
 

@@ -63,10 +63,10 @@ def find_credentials(
     host = settings.token_host
     wanted = f"password for user {username}" if username else "username and password"
     raise CredentialsNotFoundError(
-        f"no {wanted} found for {host}. Looked at: {'; '.join(looked_at)}. "
-        "Next: run 'tsread login', or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, or add to ~/.netrc "
-        f"the line 'machine {host} login USERNAME password PASSWORD' (then: chmod 600 ~/.netrc). "
-        "An account is free: https://terrascope.be"
+        f"no {wanted} found for {host}. Looked at: {'; '.join(looked_at)}",
+        next_step="run 'tsread login', or set TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, or add to "
+        f"~/.netrc the line 'machine {host} login USERNAME password PASSWORD' (then: chmod 600 ~/.netrc); an "
+        "account is free at https://terrascope.be",
     )
 
 

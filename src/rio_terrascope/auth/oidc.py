@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import requests
 
 from rio_terrascope import certificates
-from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
-from rio_terrascope.settings import Settings, stays_here
+from rio_terrascope.errors import InvalidCredentialsError, TokenEndpointError
+from rio_terrascope.http import new_session
+from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,17 @@ _PLAIN_WORDS = {
 
 
 class RefreshRefusedError(InvalidCredentialsError):
-    """The refresh token is no longer accepted: used, expired, or its session has ended."""
+    """The refresh token is no longer accepted: used, expired, or its session has ended.
+
+    Attributes
+    ----------
+    reason : str
+        The server's own words, if it said any.
+    """
+
+    def __init__(self, what: str, *, next_step: str | None = None, reason: str = "it was refused") -> None:
+        super().__init__(what, next_step=next_step)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,16 @@ class Token:
     refresh_token: str | None = field(default=None, repr=False)
     refresh_expires_at: float | None = None
     scope: str = ""
+
+
+class Endpoint(Protocol):
+    """What a `TokenSource` needs of a token endpoint."""
+
+    def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
+        """Log in; raise InvalidCredentialsError where the password is refused."""
+
+    def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
+        """Renew; raise RefreshRefusedError where the refresh token is refused."""
 
 
 class TokenEndpoint:
@@ -148,9 +169,9 @@ class TokenEndpoint:
                 self._sleep(wait)
         often = f", {attempts} times" if attempts > 1 else ""
         raise TokenEndpointError(
-            f"no login at {self.settings.token_host}: {answer.summary}{often}. "
-            "Next: try again in a while; if it stays, check your network, HTTPS_PROXY and "
-            "TERRASCOPE_TOKEN_URL.",
+            self._no_login(f"{answer.summary}{often}"),
+            next_step="try again in a while; if it stays, check your network, HTTPS_PROXY and "
+            "TERRASCOPE_TOKEN_URL",
             retry_after=answer.retry_after,
         )
 
@@ -161,23 +182,16 @@ class TokenEndpoint:
         they hold the request, and the request holds the password.
         """
         bundle = certificates.for_requests()
-        # a session a request: there is one in minutes, and a forked child must not
-        # share a connection that its parent keeps open
-        session = requests.Session()
-        session.trust_env = not stays_here(self.settings.token_url)
         try:
             with (
-                session,
+                # a new session for each request, since they are minutes apart, and a forked
+                # child must not share a connection that its parent keeps open
+                new_session(self.settings.token_url, bundle) as session,
                 session.post(
                     self.settings.token_url,
                     data=form,
                     headers={"Accept": "application/json"},
                     timeout=TIMEOUT,
-                    # a redirect would carry the password on to wherever it points
-                    allow_redirects=False,
-                    # without an auth of our own requests adds one from ~/.netrc
-                    auth=_no_auth,
-                    verify=bundle.path if bundle else True,
                     stream=True,
                 ) as response,
             ):
@@ -205,35 +219,37 @@ class TokenEndpoint:
             reason = _fault_in(fields)
             if reason is None:
                 return _token(fields, asked_at)
-            self._fail(
-                TokenEndpointError, f"the answer is not a token: {reason}", "check TERRASCOPE_TOKEN_URL"
+            raise TokenEndpointError(
+                self._no_login(f"the answer is not a token: {reason}"), next_step="check TERRASCOPE_TOKEN_URL"
             )
         said = form.scrub(str(fields.get("error_description") or ""))
         code = form.scrub(str(fields.get("error") or ""))
         if code == "invalid_grant" and form["grant_type"] == "refresh_token":
-            self._fail(RefreshRefusedError, f"the login has ended ({said or code})", "log in again")
+            reason = said or code
+            raise RefreshRefusedError(
+                self._no_login(f"the login has ended ({reason})"), next_step="log in again", reason=reason
+            )
         if code == "invalid_grant":
             plain = _PLAIN_WORDS.get(said)
             reason = f"{plain} ({said})" if plain else said or "the username or password is wrong"
-            self._fail(
-                InvalidCredentialsError,
-                f"user {form['username']} was refused: {reason}",
-                "check the username and password; they were sent once and are not sent again by themselves",
+            raise InvalidCredentialsError(
+                self._no_login(f"user {form['username']} was refused: {reason}"),
+                next_step="check the username and password; they were sent once and will not be retried "
+                "automatically",
             )
         if code in ("invalid_client", "unauthorized_client"):
             reason = f"the client id {self.settings.client_id!r} was refused ({said or code})"
-            self._fail(TokenEndpointError, reason, "unset TERRASCOPE_CLIENT_ID, or check it")
-        reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
-        if answer.retry_after is not None:
             raise TokenEndpointError(
-                f"no login at {self.settings.token_host}: {reason}. Next: try again then.",
-                retry_after=answer.retry_after,
+                self._no_login(reason), next_step="unset TERRASCOPE_CLIENT_ID, or check it"
             )
+        reason = answer.summary + (f" ({code}{': ' if code and said else ''}{said})" if code or said else "")
         advice = answer.advice or "check TERRASCOPE_TOKEN_URL and your network's proxy"
-        self._fail(TokenEndpointError, reason, advice)
+        if answer.retry_after is not None:
+            advice = "try again then"
+        raise TokenEndpointError(self._no_login(reason), next_step=advice, retry_after=answer.retry_after)
 
-    def _fail(self, error: type[TerrascopeError], what: str, advice: str) -> NoReturn:
-        raise error(f"no login at {self.settings.token_host}: {what}. Next: {advice}.")
+    def _no_login(self, reason: str) -> str:
+        return f"no login at {self.settings.token_host}: {reason}"
 
 
 class _Form(dict[str, str]):
@@ -350,10 +366,6 @@ def _timestamp(date: str | None, default: float) -> float:
         return parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):
         return default
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _innermost(error: BaseException) -> str:

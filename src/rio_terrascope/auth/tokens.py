@@ -14,10 +14,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Protocol
 
 from rio_terrascope.auth.credentials import Credentials, find_credentials
-from rio_terrascope.auth.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
+from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
 from rio_terrascope.settings import Settings
@@ -30,16 +29,6 @@ ASKED_LIMIT = 600.0  # seconds that the endpoint is left alone for where it asks
 # How often the background thread looks at the clock. A longer sleep would be counted on a clock
 # that stands still while a laptop sleeps, and the token would be found dead by a reader instead.
 TICK = 1.0
-
-
-class Endpoint(Protocol):
-    """What a `TokenSource` needs of a token endpoint."""
-
-    def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
-        """Log in; raise InvalidCredentialsError where the password is refused."""
-
-    def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
-        """Renew; raise RefreshRefusedError where the refresh token is refused."""
 
 
 class TokenSource:
@@ -324,7 +313,8 @@ class TokenSource:
             )
         raise refused or RefreshRefusedError(
             f"the login at {self.settings.token_host} has ended and cannot be renewed: there is "
-            "neither a refresh token nor a password. Next: log in again."
+            "neither a refresh token nor a password",
+            next_step="log in again",
         )
 
     def _publish(self, token: Token) -> None:

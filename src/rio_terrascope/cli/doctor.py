@@ -23,6 +23,7 @@ def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
         tsread doctor https://services.terrascope.be/download/....tif
     """
     from rio_terrascope.doctor import examine
+    from rio_terrascope.errors import NEXT
 
     findings = []
     for finding in examine(url):
@@ -32,7 +33,7 @@ def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
         state = click.style(f"{finding.state:8}", fg=_COLOURS[finding.state])
         click.echo(f"{state}{finding.step}: {finding.what}")
         if finding.next:
-            click.echo(f"{'':8}Next: {finding.next}")
+            click.echo(f"{'':8}{NEXT}{finding.next}")
     failed = any(finding.state == "failed" for finding in findings)
     if as_json:
         click.echo(
