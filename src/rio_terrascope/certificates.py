@@ -1,12 +1,11 @@
-"""Which certificate authorities are trusted: one variable is enough, for the login and for GDAL.
+"""Which certificate authorities are trusted. One variable is enough, for the login and for GDAL.
 
-requests looks at REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. GDAL looks at GDAL_CURL_CA_BUNDLE, and at
-CURL_CA_BUNDLE and SSL_CERT_FILE after it, but rasterio sets the first one to certifi's file, so that
-GDAL never comes to the others. Here each asks its own variables first, and then those of the other.
+requests looks at REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. GDAL looks at GDAL_CURL_CA_BUNDLE, then at
+CURL_CA_BUNDLE and SSL_CERT_FILE; but rasterio sets the first one to certifi's file, so that GDAL never
+reaches the others. Here each of the two looks at its own variables first, and then at the other's.
 """
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", REQUESTS_VARIABLE, GDAL_VARIABLE
 _FOR_REQUESTS = (REQUESTS_VARIABLE, "CURL_CA_BUNDLE", "SSL_CERT_FILE", GDAL_VARIABLE)
 _FOR_GDAL = (GDAL_VARIABLE, "CURL_CA_BUNDLE", "SSL_CERT_FILE", REQUESTS_VARIABLE)
 
-_ADVICE_ON_THE_REST = (
-    "check the host's name and this machine's clock; if they are right, tell who runs the host"
+ADVICE_ON_THE_REST = (
+    "check the host's name and this machine's clock; if they are right, tell the people who run the host"
 )
 
-# OpenSSL's verify codes for a chain that ends with an authority that is not known (x509_vfy.h): a
-# self-signed certificate, alone (18) or at the top (19), and an issuer that is missing (20, 21)
+# OpenSSL's verify codes for a chain that ends with an unknown authority (x509_vfy.h): a self-signed
+# certificate, alone (18) or at the top (19), and a missing issuer (20, 21)
 _UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 
 
@@ -37,7 +36,7 @@ class Bundle:
     path : str
         A file of PEM certificates, or a folder that ``openssl rehash`` has prepared.
     variable : str
-        The environment variable that says so.
+        The environment variable that names them.
     """
 
     path: str
@@ -45,14 +44,16 @@ class Bundle:
 
     @property
     def gdal_option(self) -> str:
-        """The option that GDAL takes it by; honoured per path (checked in tests/test_certificates.py)."""
-        return "GDAL_HTTP_CAPATH" if Path(self.path).is_dir() else GDAL_VARIABLE
+        """The GDAL option that names it; honoured per path (checked in tests/test_certificates.py)."""
+        if self.variable != GDAL_VARIABLE and Path(self.path).is_dir():
+            return "GDAL_HTTP_CAPATH"
+        return GDAL_VARIABLE
 
     def fault(self) -> str | None:
-        """Say why it cannot be used, or None where it can."""
+        """Say why it cannot be used; None if it can."""
         if Path(self.path).is_dir():
             if self.variable == GDAL_VARIABLE:
-                return f"{self.variable} names {self.path}, which is a folder, where GDAL wants a file"
+                return f"{self.variable} names {self.path}, which is a folder; GDAL wants a file"
             return None
         try:
             ssl.create_default_context(cafile=self.path)
@@ -65,7 +66,7 @@ class Bundle:
 
 
 def for_requests(environ: Mapping[str, str] | None = None) -> Bundle | None:
-    """Return what the login trusts, or None where no variable is set: certifi's authorities.
+    """Return the certificates that the login trusts; None if no variable is set: certifi's.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def for_requests(environ: Mapping[str, str] | None = None) -> Bundle | None:
 
 
 def for_gdal(environ: Mapping[str, str] | None = None) -> Bundle | None:
-    """Return what GDAL is to trust at the origins, or None where no variable is set.
+    """Return the certificates that GDAL should trust at the origins; None if no variable is set.
 
     Parameters
     ----------
@@ -87,13 +88,13 @@ def for_gdal(environ: Mapping[str, str] | None = None) -> Bundle | None:
 
 
 def named(environ: Mapping[str, str] | None = None) -> list[Bundle]:
-    """Return what each variable names, for those that somebody has set."""
+    """Return the certificates that each variable names, if it is set."""
     environ = os.environ if environ is None else environ
     return [found for variable in VARIABLES if (found := _first((variable,), environ))]
 
 
 def is_default(path: str) -> bool:
-    """Tell whether a path is certifi's file, which rasterio sets GDAL's variable to, here or in a parent."""
+    """Tell whether a path is certifi's file. rasterio sets GDAL's variable to it, here or in a parent."""
     return Path(path).parts[-2:] == ("certifi", "cacert.pem")
 
 
@@ -103,14 +104,14 @@ def why_refused(error: BaseException, bundle: Bundle | None) -> tuple[str, str]:
     Parameters
     ----------
     error : Exception
-        What `requests` raised.
+        Raised by `requests`.
     bundle : Bundle or None
-        What was trusted.
+        The certificates that were trusted.
 
     Returns
     -------
     tuple of str
-        What is wrong with "its certificate", and the advice; neither ends with a full stop.
+        The reason, and the next step. Neither ends with a period.
     """
     if bundle is not None and (fault := bundle.fault()):
         return fault, f"correct {bundle.variable}, or unset it"
@@ -121,26 +122,15 @@ def why_refused(error: BaseException, bundle: Bundle | None) -> tuple[str, str]:
     if cause.verify_code in _UNKNOWN_AUTHORITY:
         where = f"in {bundle.path}, which {bundle.variable} names" if bundle else "here"
         what = f"its certificate was not signed by an authority known {where}"
-        return what, _advice_on_authority(bundle)
-    return f"its certificate is not accepted: {cause.verify_message.rstrip('.')}", _ADVICE_ON_THE_REST
+        return what, advice_on_authority(bundle)
+    return f"its certificate is not accepted: {cause.verify_message.rstrip('.')}", ADVICE_ON_THE_REST
 
 
-def advice_for_gdal(message: str) -> str | None:
-    """Say what to do next about an error of GDAL's, or None where it is not about a certificate."""
-    if not re.search(r"CURL error:.*(certificate|trust anchors)", message):
-        return None
-    bundle = for_gdal()
-    if re.search(r"certificate file|trust anchors", message):  # curl could not load the file
-        return f"correct {bundle.variable if bundle else GDAL_VARIABLE}, or unset it"
-    if re.search(r"issuer|self.signed", message):
-        return _advice_on_authority(bundle)
-    return _ADVICE_ON_THE_REST
-
-
-def _advice_on_authority(bundle: Bundle | None) -> str:
+def advice_on_authority(bundle: Bundle | None) -> str:
+    """Return the next step if a certificate was signed by an authority that the bundle does not have."""
     if bundle is None:
         return (
-            "where the network has a certificate authority of its own, set SSL_CERT_FILE to the file "
+            "if the network has a certificate authority of its own, set SSL_CERT_FILE to the file "
             "with its certificate"
         )
     return (

@@ -18,8 +18,9 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
+from rio_terrascope.gdal import messages
 from rio_terrascope.reading.bbox import read_shape
-from rio_terrascope.reading.datasets import Datasets, status_of
+from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import ON_THE_EDGE, floor_pixel
 from rio_terrascope.reading.workers import Progress, Workers
 from rio_terrascope.settings import Settings
@@ -268,7 +269,7 @@ def _read_tile(
     try:
         return datasets.read(url, read_window)
     except RasterioIOError as error:
-        if status_of(error) != 404:
+        if messages.http_status(error) != 404:
             raise
         with _lock:
             _sea.add(url)

@@ -84,6 +84,7 @@ def opened_inside(url: str) -> Iterator[Any]:
     """Open a raster inside an `access`; as `rasterio.open`, its errors name the URL."""
     from rasterio.errors import RasterioIOError
 
+    from rio_terrascope.gdal import messages
     from rio_terrascope.reading.datasets import naming, open_dataset
 
     with naming(url):
@@ -92,7 +93,7 @@ def opened_inside(url: str) -> Iterator[Any]:
         try:
             yield dataset
         except RasterioIOError as error:
-            if "Read failed" not in str(error):  # of the output, perhaps
+            if not messages.is_failed_read(error):  # of the output, perhaps
                 raise
             raise RasterioIOError(f"{url}: {error}") from error
 

@@ -1,15 +1,12 @@
 """What went wrong, in one line that ends with what to do next."""
 
 import errno
-import re
 from urllib.parse import urlsplit
 
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
-from rio_terrascope import certificates
-from rio_terrascope.errors import TerrascopeError
-
-_URL = re.compile(r"(?:/vsicurl/)?(https?://[^\s'\"?]+)")
+from rio_terrascope.errors import TerrascopeError, with_next_step
+from rio_terrascope.gdal import messages
 
 
 def in_words(error: BaseException) -> str:
@@ -29,7 +26,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, CRSError):
         return f"{message.rstrip('.')}. Next: give the CRS as rio does, EPSG:4326 say."
     if isinstance(error, RasterioIOError):
-        return _read_trouble(message, _innermost(error))
+        return _read_trouble(error, _innermost(error))
     # GDAL's own errors, which rasterio passes on here and there, have no public class
     if isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_"):
         return f"{message.rstrip('.')}."
@@ -44,41 +41,38 @@ def in_words(error: BaseException) -> str:
     )
 
 
-def _read_trouble(message: str, cause: str) -> str:
-    """Say what GDAL's message means to who reads a raster."""
-    found = _URL.search(message)
-    url = found[1].rstrip(":.,") if found else None
+def _read_trouble(error: RasterioIOError, cause: str) -> str:
+    """Explain an error of reading a raster."""
+    url = messages.url_in(error)
     host = urlsplit(url).netloc if url else "the server"
     where = f"{url}: " if url else ""
-    status = re.search(r"response code: (\d+)", message)
-    if status and status[1] == "404":
-        return f"{where}there is no such file at {host} (404). Next: check the URL."
-    if status and status[1] in ("401", "403"):
-        return (
-            f"{where}{host} refuses it ({status[1]}). Next: if it is Terrascope's, see what "
-            "'tsread doctor URL' says; else it wants a login that tsread does not have."
+    status = messages.http_status(error)
+    if status == 404:
+        return with_next_step(f"{where}there is no such file at {host} (404)", "check the URL")
+    if status in (401, 403):
+        return with_next_step(
+            f"{where}{host} refuses it ({status})",
+            "if it is Terrascope's, run 'tsread doctor URL'; else it wants a login that tsread does not have",
         )
     if status:
-        return f"{where}{host} is in trouble, it answered {status[1]}. Next: try again in a while."
-    if advice := certificates.advice_for_gdal(message):
-        what = message[message.index("CURL error: ") :].removeprefix("CURL error: ").rstrip(".")
-        return f"{where}the certificate of {host} is not accepted ({what}). Next: {advice}."
-    if curl := re.search(r"CURL error: (.*)", message):
-        return (
-            f"{where}{host} cannot be reached ({curl[1].rstrip('.')}). Next: check the URL and your network."
-        )
-    if "Read failed" in message or "read failed" in message:
+        return with_next_step(f"{where}{host} is in trouble, it answered {status}", "try again in a while")
+    said = messages.network_trouble(error)
+    if advice := messages.certificate_advice(error):
+        return with_next_step(f"{where}the certificate of {host} is not accepted ({said})", advice)
+    if said:
+        return with_next_step(f"{where}{host} cannot be reached ({said})", "check the URL and your network")
+    if messages.is_failed_read(error):
         what = f"{where}the read broke off ({cause.rstrip('.')})"
         if url:
-            return (
-                f"{what}; {host} stopped answering, or refused. Next: try again, or see 'tsread doctor URL'."
+            return with_next_step(
+                f"{what}; {host} stopped answering, or refused", "try again, or see 'tsread doctor URL'"
             )
-        return f"{what}. Next: check the file, it may be damaged."
-    if "not recognized as being in a supported file format" in message:
-        quoted = re.search(r"'([^']*)' not recognized", message)
-        name = url or (quoted[1] if quoted else "it")
-        return f"{name} is not a raster that GDAL can read. Next: check the path or URL."
-    # rasterio names a local file where the library has done so already
+        return with_next_step(what, "check the file, it may be damaged")
+    if messages.is_not_a_raster(error):
+        name = url or messages.quoted_name(error) or "it"
+        return with_next_step(f"{name} is not a raster that GDAL can read", "check the path or URL")
+    # rasterio names a local file a second time, after the library
+    message = " ".join(str(error).split())
     first, _, rest = message.partition(": ")
     return f"{(rest if rest.startswith(first) else message).rstrip('.')}."
 

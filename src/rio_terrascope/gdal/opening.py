@@ -10,14 +10,9 @@ from typing import Any
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from rio_terrascope.gdal import cache, libgdal
-from rio_terrascope.gdal.options import LATE, vsi_path
-
-NO_RASTER = "not recognized as being in a supported file format"
-"""How GDAL says that what it got is no raster."""
-
-_INCOMPLETE = (NO_RASTER, "Failed to read directory", "IO error during reading of")
-"""... or that its header is not all there."""
+from rio_terrascope.errors import with_next_step
+from rio_terrascope.gdal import cache, libgdal, messages
+from rio_terrascope.gdal.options import LAZY_OFFSETS, vsi_path
 
 _CHUNK = 16384  # bytes that GDAL fetches at least
 _OF_RASTER = 2  # GDAL_OF_RASTER, for reading
@@ -53,14 +48,13 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
         As `rasterio.open` does, and if the connection breaks again.
     """
     with _alone(vsi_path(url)) as turn:
-        late = libgdal.get_config_option(LATE) if libgdal.why_not_scoped() is None else None
+        late = libgdal.get_config_option(LAZY_OFFSETS) if libgdal.why_not_scoped() is None else None
         for _ in range(2):
             try:
                 dataset = rasterio.open(url, *args, **kwargs)
             except RasterioIOError as error:
                 # of a server that does not answer, nothing more is asked
-                came = any(text in str(error) for text in _INCOMPLETE)
-                if not came or not is_cut_short(url):
+                if not messages.is_about_the_header(error) or not is_cut_short(url):
                     raise
             else:
                 if not is_cut_short(url):
@@ -81,7 +75,9 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
                         return dataset
                 dataset.close()
             cache.forget(url)
-    raise RasterioIOError(f"{url}: the connection breaks in the middle of the header. Next: try again later.")
+    raise RasterioIOError(
+        with_next_step(f"{url}: the connection breaks in the middle of the header", "try again later")
+    )
 
 
 @libgdal.quiet()

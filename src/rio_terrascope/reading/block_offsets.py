@@ -7,8 +7,9 @@ from rasterio.enums import Interleaving
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
+from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import libgdal
-from rio_terrascope.gdal.options import LATE
+from rio_terrascope.gdal.options import LAZY_OFFSETS
 from rio_terrascope.reading.datasets import is_http, open_dataset, open_early
 
 
@@ -42,7 +43,9 @@ def check_located(dataset: Any, window: Window, shape: tuple[int, int] | None = 
     if unknown:
         with open_early(dataset.name) as whole:
             if _without_place(whole, level, unknown) != unknown:
-                raise RasterioIOError("GDAL could not read where its blocks are. Next: open it anew.")
+                raise RasterioIOError(
+                    with_next_step("GDAL could not read the block offsets", "open the file again")
+                )
 
 
 def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int | None, list[tuple[int, int]]]:
@@ -69,7 +72,7 @@ def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int |
 @functools.lru_cache(maxsize=256)
 def _overview_blocks(url: str, level: int) -> tuple[int, int]:
     """Return the block size of an overview, which rasterio tells of a dataset of its own only."""
-    with libgdal.for_this_thread(LATE, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
+    with libgdal.for_this_thread(LAZY_OFFSETS, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
         shape: tuple[int, int] = overview.block_shapes[0]
         return shape
 

@@ -1,7 +1,6 @@
 """Open datasets, lent to one thread at a time, and the errors of reading them."""
 
 import contextlib
-import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from rasterio.windows import Window
 from rio_terrascope.env import active_env
 from rio_terrascope.gdal import cache, libgdal
 from rio_terrascope.gdal.opening import open_whole
-from rio_terrascope.gdal.options import LATE
+from rio_terrascope.gdal.options import LAZY_OFFSETS
 
 # An open dataset keeps the blocks that were read of it, up to 5 % of the machine's memory in all of them.
 # Each block is read once here, so a dataset is closed after so many pixels. To open it again makes no
@@ -157,7 +156,7 @@ def open_late(url: str) -> Any:
     """Open a dataset without reading where all of its blocks are, which may take two requests."""
     if not is_http(url) or libgdal.why_not_scoped() is not None:
         return open_dataset(url)
-    with libgdal.for_this_thread(LATE, "YES"):
+    with libgdal.for_this_thread(LAZY_OFFSETS, "YES"):
         dataset = open_dataset(url)
     if any(flags == [MaskFlags.per_dataset] for flags in dataset.mask_flag_enums):
         # a mask of its own has blocks that cannot be asked for
@@ -168,7 +167,7 @@ def open_late(url: str) -> Any:
 
 def open_early(url: str) -> Any:
     """Open a dataset, and read where all of its blocks are."""
-    with libgdal.for_this_thread(LATE, "NO"):
+    with libgdal.for_this_thread(LAZY_OFFSETS, "NO"):
         return open_dataset(url)
 
 
@@ -179,13 +178,6 @@ def naming(url: str) -> Iterator[None]:
         yield
     except RasterioIOError as error:
         raise RasterioIOError(f"{url}: {error}") from error
-
-
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that an error of opening a URL tells of."""
-    # to the letter: GDAL's text may hold the URL too, and a port may be 40412
-    status = re.search(r"response code: (\d+)", str(error))
-    return int(status[1]) if status else None
 
 
 def _forget(url: str) -> None:
