@@ -12,15 +12,28 @@ import rasterio
 import rasterio.env
 from rasterio.errors import EnvError, RasterioIOError
 
-from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
-from rio_terrascope.errors import AccessDeniedError, SettingsError, TerrascopeError, TerrascopeWarning
-from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.errors import (
+    AccessDeniedError,
+    SettingsError,
+    TerrascopeError,
+    TerrascopeWarning,
+    with_next_step,
+)
+from rio_terrascope.gdal import cache, libgdal, messages
 from rio_terrascope.gdal.opening import open_whole
-from rio_terrascope.gdal.options import HEADERS, PATH_OPTIONS, PROCESS_OPTIONS, as_text, without_authorization
-from rio_terrascope.refusals import Refusal, refusal_of, servers_reason
-from rio_terrascope.registry import Scope, Entry, registry, refuse_s3_redirect, vsi_prefixes
+from rio_terrascope.gdal.options import (
+    HEADERS,
+    PROCESS_OPTIONS,
+    as_text,
+    choose_read_options,
+    refuse_s3_redirect,
+    vsi_prefixes,
+    without_authorization,
+)
+from rio_terrascope.refusals import find_refusal, servers_reason
+from rio_terrascope.registry import Entry, Scope, registry
 from rio_terrascope.settings import Settings
 
 
@@ -38,35 +51,35 @@ def terrascope_env(
     Parameters
     ----------
     username, password : str, optional
-        Where not given: TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, then the login that ``tsread login``
-        has saved, then ``~/.netrc``.
+        The account. If not given, they come from TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, else from
+        the login that ``tsread login`` has saved, else from ``~/.netrc``.
     settings : Settings, optional
-        Where to log in, and where the token may go; read from the environment where not given.
+        Where to log in, and which origins receive the token. Read from the environment if not given.
     tokens : TokenSource, optional
         A login to use instead of a username and password.
     scope : {"origins", "env"}
-        "origins": the token goes to the settings' origins only, in every thread, and datasets
-        that stay open keep reading however often it is renewed. "env": the token is an option
-        (GDAL_HTTP_HEADERS) of a plain `rasterio.Env`; it goes to every host that GDAL contacts
-        in the block, and a dataset keeps the one it was opened with.
+        "origins": only the settings' origins receive the token, in every thread, and open datasets
+        keep reading however often it is renewed. "env": the token is an option (GDAL_HTTP_HEADERS)
+        of a plain `rasterio.Env`. Every host that GDAL contacts inside the block receives it, and a
+        dataset keeps the token that it was opened with.
     **gdal_options
-        Options for `rasterio.Env`; they win over the read options that are chosen here.
+        Options for `rasterio.Env`. They win over the read options that this package chooses.
 
     Returns
     -------
     TerrascopeEnv
-        A context manager. Entering logs in, or joins the login of the same account that is
+        A context manager. Entering it logs in, or joins the login of the same account that is
         active in the process.
 
     Raises
     ------
     SettingsError
-        If a setting, the scope, or an option cannot be used; on entering also if there is no
+        If a setting, the scope, or an option cannot be used. Entering raises it too, if there is no
         private folder to keep the token in.
 
     See Also
     --------
-    TerrascopeEnv : what entering raises.
+    TerrascopeEnv : the errors that entering raises.
 
     Examples
     --------
@@ -78,7 +91,7 @@ def terrascope_env(
 
 
 class TerrascopeEnv(rasterio.Env):
-    """A `rasterio.Env` with access to Terrascope; made by `terrascope_env`, which tells its parameters.
+    """A `rasterio.Env` with access to Terrascope. `terrascope_env` makes it and describes its parameters.
 
     It may be entered any number of times, from any thread, and nested.
 
@@ -87,16 +100,12 @@ class TerrascopeEnv(rasterio.Env):
     CredentialsNotFoundError
         On entering: no username and password were found.
     InvalidCredentialsError
-        On entering: they were refused. They are sent once.
+        On entering: the username and password were refused. They are sent once.
     TokenEndpointError
         On entering: the login service cannot be reached, or does not answer with a token.
     AccountConflictError
         On entering: another account is reading from one of the origins in this process.
     """
-
-    # True where it is not one block's login but the process's, as on a Dask worker: code that names
-    # no account joins it, instead of looking for credentials which are not there, or another's.
-    _standing = False
 
     def __init__(
         self,
@@ -113,8 +122,11 @@ class TerrascopeEnv(rasterio.Env):
         reason = libgdal.why_not_scoped()
         if scope == "origins" and reason is not None:
             warnings.warn(
-                f"{reason}, so the token cannot be confined to Terrascope: inside this block every host "
-                "that GDAL contacts receives it (scope='env'). Next: install rasterio >= 1.4 from PyPI.",
+                with_next_step(
+                    f"{reason}, so the token cannot be confined to Terrascope: inside this block every host "
+                    "that GDAL contacts receives it (scope='env')",
+                    "install rasterio >= 1.4 from PyPI",
+                ),
                 TerrascopeWarning,
                 stacklevel=3,
             )
@@ -125,10 +137,10 @@ class TerrascopeEnv(rasterio.Env):
         super().__init__(**gdal_options)
         self._username, self._password, self._tokens = username, password, tokens
         self._env_arguments = gdal_options
-        source = tokens or self._standing_tokens()
+        source = tokens or self._process_login()
         self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
-        self._entries: list[Entry] = []  # one for each time it was entered and not left yet
+        self._entries: list[Entry] = []  # the newest last
         self._here = threading.local()  # the plain Envs entered in each thread
 
     def __repr__(self) -> str:
@@ -136,12 +148,23 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
+        return self._enter()
+
+    def enter_for_process(self) -> "TerrascopeEnv":
+        """Enter on behalf of all code in the process, as a Dask worker does.
+
+        Code that names no account then joins this login, instead of looking for credentials. Leave it
+        as any other entry.
+        """
+        return self._enter(for_process=True)
+
+    def _enter(self, *, for_process: bool = False) -> "TerrascopeEnv":
         tokens = (
             self._tokens
-            or self._standing_tokens(self.settings)
+            or self._process_login(self.settings)
             or TokenSource(self._username, self._password, settings=self.settings)
         )
-        entry = registry.enter(self.settings, self.scope, self._given, tokens, standing=self._standing)
+        entry = registry.enter(self.settings, self.scope, self._given, tokens, for_process=for_process)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
@@ -164,17 +187,17 @@ class TerrascopeEnv(rasterio.Env):
         entry = self._entries.pop()
         _entered.remove(self)
         try:
-            if self._plain_envs():  # empty where another thread than the one that entered leaves
+            if self._plain_envs():  # empty if another thread leaves than the one that entered
                 plain = self._plain_envs().pop()
-                # an Env that was entered earlier may have been left first, and took GDAL's with it
+                # an Env that was entered earlier may have been left first, and removed GDAL's options
                 with contextlib.suppress(EnvError):
                     plain.__exit__(exc_type, exc_val, exc_tb)
         finally:
             registry.leave(entry)
 
-    def _standing_tokens(self, settings: Settings | None = None) -> TokenSource | None:
-        """Find the process's own login, for who names no account."""
-        return None if self._username or self._password else registry.standing(settings)
+    def _process_login(self, settings: Settings | None = None) -> TokenSource | None:
+        """Return the process's own login, unless the user has named an account."""
+        return None if self._username or self._password else registry.process_login(settings)
 
     @property
     def tokens(self) -> TokenSource:
@@ -192,24 +215,24 @@ class TerrascopeEnv(rasterio.Env):
 
     @property
     def token(self) -> Token:
-        """The current token, a valid one.
+        """A token that is valid now.
 
         Raises
         ------
         InvalidCredentialsError, TokenEndpointError
-            If it has expired and cannot be renewed.
+            If the last token has expired and cannot be renewed.
         """
         return self.tokens.get()
 
     def refresh(self) -> Token:
-        """Get a new token now, and let GDAL forget the answers that the old one got.
+        """Get a new token now, and clear the answers to the old one from GDAL's cache.
 
-        With scope="env" what is opened next in this thread uses it.
+        With scope="env", datasets that this thread opens from now on use the new token.
 
         Raises
         ------
         InvalidCredentialsError, TokenEndpointError
-            If none can be had.
+            If the login service gives no new token.
         """
         return self._refresh(None)
 
@@ -221,16 +244,16 @@ class TerrascopeEnv(rasterio.Env):
         return token
 
     def forget(self, url: str | None = None) -> None:
-        """Let GDAL forget what it keeps of a URL, or of all at the origins: bytes, and that an open failed.
+        """Clear GDAL's cache for a URL, or for all configured origins: cached bytes, remembered failures.
 
-        To be called after a read that failed, before it is tried again: what came of a piece of the
-        file before the connection broke is kept for the whole, and fails again without a request.
-        `refresh`, and leaving the env, forget as well.
+        Call it after a failed read, before you try again. If a connection breaks, GDAL takes the part
+        that has arrived for the whole, and fails again without a request. `refresh`, and leaving the
+        env, clear the cache too.
 
         Parameters
         ----------
         url : str, optional
-            The beginning of URLs is enough.
+            A URL, or the beginning of several.
         """
         for path in vsi_prefixes(self.settings) if url is None else [url]:
             cache.forget(path)
@@ -238,9 +261,9 @@ class TerrascopeEnv(rasterio.Env):
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
 
-        Where a URL of the origins answers 401, or with a login page, the token is renewed, GDAL's
-        memory of the failure cleared, and the URL opened once more. So it is where the connection
-        breaks in the middle of the header: GDAL would open what came, without its georeferencing.
+        If a URL of the origins answers 401, or with a login page, `open` renews the token, clears the
+        failure from GDAL's cache, and opens the URL again. It also opens again if the connection
+        breaks in the middle of the header: GDAL would open the part that came, without its georeferencing.
 
         Parameters
         ----------
@@ -254,61 +277,64 @@ class TerrascopeEnv(rasterio.Env):
         Raises
         ------
         AccessDeniedError
-            If the URL is refused all the same, or answers 403.
+            If the URL is refused again, or answers 403.
         InvalidCredentialsError, TokenEndpointError
-            If there is no valid token and none can be had.
+            If there is no valid token, and the login service gives none.
         rasterio.errors.RasterioIOError
-            For anything else: 404, a server in trouble, a file that is no raster.
+            For anything else: 404, a server in trouble, a file that is not a raster.
         """
         if not (isinstance(fp, str) and self.settings.covers(fp)):
             return rasterio.open(fp, *args, **kwargs)
         token = self.tokens.get()
-        first = self._try_open(fp, token, *args, **kwargs)
-        if not isinstance(first, Refusal):
-            return first
-        if first.lapsed:
-            second = self._try_open(fp, self._refresh(token), *args, **kwargs)
-            if not isinstance(second, Refusal):
-                return second
-            first = second
-        said = servers_reason(fp, first.token)
+        try:
+            return self._open_with(token, fp, *args, **kwargs)
+        except RasterioIOError as error:
+            refusal = find_refusal(error, fp, token)
+            if refusal is None:
+                raise
+        if refusal.lapsed:
+            token = self._refresh(token)
+            try:
+                return self._open_with(token, fp, *args, **kwargs)
+            except RasterioIOError as error:
+                refusal = find_refusal(error, fp, token)
+                if refusal is None:
+                    raise
         raise AccessDeniedError(
-            f"{fp} was refused: {first.reason}{said}, although the login is valid. Next: open it in a "
-            "browser where you are logged in to Terrascope, and accept its licence or ask for access there; "
-            "after that, env.refresh() and try again."
+            f"{fp} was refused: {refusal.answer}{servers_reason(fp, token)}, although the login is valid",
+            next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "
+            "or ask for access there; after that, env.refresh() and try again",
+            url=fp,
+            status=refusal.status,
         )
 
-    def _try_open(self, url: str, token: Token, *args: Any, **kwargs: Any) -> Any:
-        """Open a URL; a refusal is returned, other trouble raised."""
+    def _open_with(self, token: Token, url: str, *args: Any, **kwargs: Any) -> Any:
         option = self._header_option(token) if self.scope == "env" else {}
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
                 return open_whole(url, *args, **kwargs)
         except RasterioIOError as error:
-            cache.forget(url)  # or the next open would fail from memory
-            refusal = refusal_of(error, url, token)
-            if refusal is None:
-                if advice := certificates.advice_for_gdal(str(error)):
-                    error.add_note(f"Next: {advice}.")
-                raise
-        return refusal
+            cache.forget(url)  # or the next open would fail from the cache
+            messages.add_certificate_advice(error)
+            raise
 
     def _plain_envs(self) -> list[rasterio.Env]:
         envs: list[rasterio.Env] = self._here.__dict__.setdefault("envs", [])
         return envs
 
-    def _plain_options(self, entry: "Entry") -> dict[str, Any]:
-        """Return what the plain Env of one entry is made with."""
+    def _plain_options(self, entry: Entry) -> dict[str, Any]:
+        """Return the options of the plain Env of one entry."""
         if self.scope == "origins":
             # an option that is set for the process must not be one of the Env's as well:
             # an inner Env, when left, would clear it
             return {k: v for k, v in self._env_arguments.items() if k.upper() not in PROCESS_OPTIONS}
-        options = {
-            key: value for key, value in (PATH_OPTIONS | PROCESS_OPTIONS).items() if not _is_configured(key)
-        }
-        if bundle := certificates.for_gdal():
-            options[bundle.gdal_option] = bundle.path
-        return options | self._env_arguments | self._header_option(entry.login.tokens.get())
+        options = choose_read_options(self._given, _configured)
+        return (
+            options.per_path
+            | options.for_process
+            | self._env_arguments
+            | self._header_option(entry.login.tokens.get())
+        )
 
     def _header_option(self, token: Token) -> dict[str, str]:
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
@@ -320,7 +346,7 @@ _entered: list[TerrascopeEnv] = []  # by all threads, the newest last
 
 
 def active_env(url: str | None = None) -> TerrascopeEnv | None:
-    """Return the newest env that is entered in this process and covers a URL, if one is given."""
+    """Return the newest env that is entered in this process and, if a URL is given, covers it."""
     for env in reversed(_entered.copy()):
         if url is None or env.settings.covers(url):
             return env
@@ -336,9 +362,9 @@ def login(
     scope: Scope = "origins",
     **gdal_options: Any,
 ) -> TerrascopeEnv:
-    """Enter a `terrascope_env` now and stay in it until `logout`, or the end of the process: for notebooks.
+    """Enter a `terrascope_env` until `logout`, or until the process ends. For notebooks.
 
-    To call it again for the same account keeps the login and all open datasets.
+    A second call for the same account keeps the login and all open datasets.
 
     Parameters
     ----------
@@ -348,7 +374,7 @@ def login(
     Returns
     -------
     TerrascopeEnv
-        Entered; its ``open`` and ``refresh`` are at hand.
+        Entered: its ``open`` and ``refresh`` can be used.
 
     Raises
     ------
@@ -365,7 +391,7 @@ def login(
 
 
 def logout() -> None:
-    """Leave what `login` entered; nothing of it stays. Does nothing where there is no login."""
+    """Leave all envs that `login` has entered. Without a login, this does nothing."""
     while _until_logout:
         _until_logout.pop().__exit__()
     atexit.unregister(logout)
@@ -374,6 +400,8 @@ def logout() -> None:
 _until_logout: list[TerrascopeEnv] = []
 
 
-def _is_configured(key: str) -> bool:
-    """Tell whether an option is set already, by an enclosing Env or the environment."""
-    return key in os.environ or (rasterio.env.hasenv() and key in rasterio.env.getenv())
+def _configured(key: str) -> str | None:
+    """Return an option that an enclosing Env or the environment has set."""
+    if rasterio.env.hasenv() and key in rasterio.env.getenv():
+        return as_text(rasterio.env.getenv()[key])
+    return os.environ.get(key)

@@ -1,8 +1,8 @@
-"""Access for GDAL programs: rio, gdalinfo, QGIS, R and whatever else is built on GDAL (>= 3.7).
+"""Access for GDAL programs: rio, gdalinfo, QGIS, R and anything else built on GDAL (>= 3.7).
 
-The way is that of `terrascope_env`, without code in the program: a file that GDAL_CONFIG_FILE
-names gives the paths of Terrascope's origins a header file, which GDAL reads again at every
-request and this process keeps fresh.
+It works as `terrascope_env` does, without code in the program. GDAL_CONFIG_FILE names a file that
+gives the paths of Terrascope's origins a header file. GDAL reads that file at every request, and
+this process keeps it fresh.
 """
 
 import contextlib
@@ -20,18 +20,15 @@ from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.gdal import header
 from rio_terrascope.gdal.options import (
     HEADER_FILE,
-    HEADERS,
-    PATH_OPTIONS,
-    PROCESS_OPTIONS,
-    PROXY,
     S3_REDIRECT,
-    without_authorization,
+    choose_read_options,
+    options_for_path,
+    vsi_prefixes,
 )
-from rio_terrascope.registry import vsi_prefixes
-from rio_terrascope.settings import Settings, stays_here
+from rio_terrascope.settings import Settings
 
-# Where GDAL looks for its configuration when GDAL_CONFIG_FILE is not set. There is one for the
-# system too, whose place is known to that GDAL alone.
+# Where GDAL looks for its configuration if GDAL_CONFIG_FILE is not set. There is one for the
+# system too, whose path only that GDAL knows.
 _GDALRC = Path(".gdal") / "gdalrc"
 
 
@@ -49,23 +46,23 @@ def run(
     command : sequence of str
         The program and its arguments.
     tokens : TokenSource
-        The login; renewed while the program runs.
+        The login, which is renewed while the program runs.
     all_hosts : bool
-        For GDAL older than 3.7: the token goes to every host that the program contacts.
+        For GDAL older than 3.7: send the token to every host that the program contacts.
     environ : mapping, optional
-        The environment to hand on instead of ``os.environ``.
+        The environment to pass on, instead of ``os.environ``.
 
     Returns
     -------
     int
-        Its exit code; minus the signal's number if a signal ended it.
+        The program's exit code. If a signal ended it, minus the signal's number.
 
     Raises
     ------
     InvalidCredentialsError, TokenEndpointError
-        If there is no login to be had.
+        If the login fails.
     FileNotFoundError, PermissionError
-        If there is no such program, or it cannot be run.
+        If the program does not exist, or cannot be run.
     """
     environ = os.environ if environ is None else environ
     tokens.get()
@@ -93,8 +90,8 @@ def run(
 
 
 def for_child(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment to hand on: without the password, and without what rasterio has put there."""
-    # rasterio sets these to its own certificates, which must not replace those of the program's GDAL
+    """Return the environment to pass on, without the password and without what rasterio has added."""
+    # rasterio sets these to its own certificates, which must not replace the program's own
     bundles = ("GDAL_CURL_CA_BUNDLE", "PROJ_CURL_CA_BUNDLE")
     return {
         name: value
@@ -104,7 +101,7 @@ def for_child(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str]) -> str:
-    """Write the file that GDAL_CONFIG_FILE names: the user's own first, then the access.
+    """Write the text for GDAL_CONFIG_FILE: the user's own configuration first, then the access.
 
     Parameters
     ----------
@@ -112,7 +109,7 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
         Where the token may go.
     header_file : Path
     environ : mapping
-        Names the user's own file, and holds options of the user's, which win.
+        Names the user's own file. GDAL options in it win over the defaults here.
 
     Returns
     -------
@@ -121,43 +118,28 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     Raises
     ------
     TerrascopeError
-        If the user's own file is named and cannot be read.
+        If GDAL_CONFIG_FILE names a file that cannot be read.
     """
     own = _own_config(environ)
-    theirs = _options_in(own) | {key: value for key, value in environ.items() if value}
-    # an environment variable or the user's file is asked first by GDAL where it is not set per path
-    process_options = {k: v for k, v in PROCESS_OPTIONS.items() if k not in theirs}
-    path_options = {key: theirs.get(key, default) for key, default in PATH_OPTIONS.items()}
-    if bundle := certificates.for_gdal(theirs):
-        path_options[bundle.gdal_option] = bundle.path
-    headers = theirs.get(HEADERS, "")
-    if headers != without_authorization(headers):  # a token pasted there would go along with ours
-        path_options[HEADERS] = without_authorization(headers)
+    configured = _options_in(own) | {key: value for key, value in environ.items() if value}
+    options = choose_read_options({}, configured.get)
     lines = [own.rstrip(), "", "[configoptions]", f"{S3_REDIRECT}=NO"]
-    lines += [f"{key}={value}" for key, value in process_options.items()]
+    lines += [f"{key}={value}" for key, value in options.for_process.items()]
     lines += ["", "[credentials]"]
     for number, prefix in enumerate(vsi_prefixes(settings)):
-        lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}", f"{HEADER_FILE}={header_file}"]
-        lines += [f"{key}={value}" for key, value in path_options.items()]
-        if stays_here(prefix.removeprefix("/vsicurl/")):
-            lines.append(f"{PROXY}=")
+        lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}"]
+        lines += [f"{k}={value}" for k, value in options_for_path(prefix, header_file, options).items()]
     return "\n".join(lines).lstrip() + "\n"
 
 
 def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that give a GDAL of any age the token, for every host."""
-    options = PATH_OPTIONS | PROCESS_OPTIONS
-    chosen = {key: environ.get(key) or default for key, default in options.items()}
-    if bundle := certificates.for_gdal(environ):
-        chosen[bundle.gdal_option] = bundle.path
-    headers = environ.get(HEADERS, "")
-    if headers != without_authorization(headers):
-        chosen[HEADERS] = without_authorization(headers)
-    return chosen | {HEADER_FILE: str(header_file), S3_REDIRECT: "NO"}
+    options = choose_read_options({}, environ.get)
+    return options.per_path | options.for_process | {HEADER_FILE: str(header_file), S3_REDIRECT: "NO"}
 
 
 def _own_config(environ: Mapping[str, str]) -> str:
-    """Return the text of the configuration file that GDAL would read without us."""
+    """Return the text of the configuration file that GDAL would read otherwise."""
     named = environ.get("GDAL_CONFIG_FILE")
     home = environ.get("HOME")
     path = Path(named) if named else Path(home) / _GDALRC if home else None
@@ -169,8 +151,8 @@ def _own_config(environ: Mapping[str, str]) -> str:
         if named is None:
             return ""
         raise TerrascopeError(
-            f"GDAL_CONFIG_FILE names {path}, which cannot be read ({(error.strerror or '').lower()}). "
-            "Next: correct it, or unset GDAL_CONFIG_FILE."
+            f"GDAL_CONFIG_FILE names {path}, which cannot be read ({(error.strerror or '').lower()})",
+            next_step="correct it, or unset GDAL_CONFIG_FILE",
         ) from None
 
 
@@ -189,10 +171,10 @@ def _options_in(text: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _signals_for(child: "subprocess.Popen[Any]") -> Iterator[None]:
-    """Pass signals on to the child, and leave it to the child whether they end it."""
+    """Pass signals on to the child, which decides whether to end."""
 
     def pass_on(number: int, _frame: object) -> None:
-        # Ctrl-C at the terminal reaches the child too: twice would be once too often
+        # the terminal sends Ctrl-C to the child as well, which must get it only once
         if number not in (signal.SIGINT, signal.SIGQUIT) or not _in_foreground():
             child.send_signal(number)
 

@@ -3,47 +3,75 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import requests
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.gdal.opening import NO_RASTER
-from rio_terrascope.settings import stays_here
+from rio_terrascope.gdal import messages
+from rio_terrascope.http import new_session
+
+TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How the server refused a URL."""
+    """The answer of a server that refuses a URL.
 
-    reason: str
-    lapsed: bool  # a new token may help
-    token: Token = field(repr=False)  # the one that was refused
+    Attributes
+    ----------
+    answer : str
+        In words.
+    status : int
+        The HTTP status.
+    lapsed : bool
+        True if the login may have lapsed, so that a new token may help.
+    """
+
+    answer: str
+    status: int
+    lapsed: bool
 
 
-def refusal_of(error: RasterioIOError, url: str, token: Token) -> Refusal | None:
-    """Tell from an error of `rasterio.open` whether the server refused the user, and how."""
-    # to the letter: GDAL's text holds the URL too, and a port may be 40123
-    status = re.search(r"response code: (\d+)", str(error))
-    if status and status[1] == "401":
-        return Refusal("it answered 401 (Unauthorized)", True, token)
-    if status and status[1] == "403":
-        return Refusal("it answered 403 (Forbidden)", False, token)
-    if NO_RASTER in str(error):  # GDAL does not tell what it took for a file, so look at it
+_UNAUTHORIZED = Refusal("it answered 401 (Unauthorized)", 401, lapsed=True)
+_FORBIDDEN = Refusal("it answered 403 (Forbidden)", 403, lapsed=False)
+
+
+def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | None:
+    """Tell from an error of `rasterio.open` whether the server refused the user, and how.
+
+    Parameters
+    ----------
+    error : rasterio.errors.RasterioIOError
+    url : str
+    token : Token
+        The one that GDAL has sent.
+
+    Returns
+    -------
+    Refusal or None
+        None if it was not a refusal.
+    """
+    status = messages.http_status(error)
+    if status == 401:
+        return _UNAUTHORIZED
+    if status == 403:
+        return _FORBIDDEN
+    if messages.is_not_a_raster(error):  # GDAL does not say what it got instead, so ask for it
         with _first_bytes(url, token) as response:
             if response is None:
                 return None
-            if response.status_code == 401:  # the token died between GDAL's first two requests
-                return Refusal("it answered 401 (Unauthorized)", True, token)
+            if response.status_code == 401:  # the token expired between GDAL's first two requests
+                return _UNAUTHORIZED
             if response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html"):
-                return Refusal("it answered with a login page", True, token)
+                return Refusal("it answered with a login page", response.status_code, lapsed=True)
     return None
 
 
 def servers_reason(url: str, token: Token) -> str:
-    """Ask once more, for what GDAL does not tell: the server's own words (RFC 6750, section 3)."""
+    """Ask once more, for the server's own words, which GDAL does not report (RFC 6750, section 3)."""
     with _first_bytes(url, token) as response:
         challenge = response.headers.get("WWW-Authenticate", "") if response is not None else ""
     said = re.search(r'error_description="([^"]*)"', challenge) or re.search(r'error="([^"]*)"', challenge)
@@ -56,25 +84,11 @@ def servers_reason(url: str, token: Token) -> str:
 @contextlib.contextmanager
 def _first_bytes(url: str, token: Token) -> Iterator[requests.Response | None]:
     """Ask a URL for its first bytes, as GDAL does, and yield the answer; None if there is none."""
-
-    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token.access_token}"
-        return request
-
-    bundle = certificates.for_gdal()
-    with requests.Session() as session:
-        session.trust_env = not stays_here(url.removeprefix("/vsicurl/"))
+    url = url.removeprefix("/vsicurl/")
+    with new_session(url, certificates.for_gdal(), access_token=token.access_token) as session:
         try:
-            response = session.get(
-                url.removeprefix("/vsicurl/"),
-                headers={"Range": "bytes=0-255"},
-                auth=bearer,
-                verify=bundle.path if bundle else True,
-                allow_redirects=False,
-                stream=True,
-                timeout=(10, 30),
-            )
-        except OSError:  # all of requests' own, and a file of certificates that is not there
+            response = session.get(url, headers={"Range": "bytes=0-255"}, stream=True, timeout=TIMEOUT)
+        except OSError:  # any error of requests, or a missing file of certificates
             yield None
             return
         with response:

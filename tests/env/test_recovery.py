@@ -73,6 +73,8 @@ def test_a_url_that_stays_refused(sandbox, scope):
     assert sandbox.url() in str(raised.value)
     assert "401" in str(raised.value)
     assert "Next:" in str(raised.value)
+    assert (raised.value.url, raised.value.status) == (sandbox.url(), 401)
+    assert "accept its licence" in raised.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class TestAppliedOptions:
         before = AppliedOptions()
         before.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "1"})
         options.apply({(None, "GDAL_INGESTED_BYTES_AT_OPEN"): "2"})
-        assert options.theirs("GDAL_INGESTED_BYTES_AT_OPEN") == "1"
+        assert options.configured("GDAL_INGESTED_BYTES_AT_OPEN") == "1"
         seen = []
         thread = threading.Thread(
             target=lambda: seen.append(libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN"))

@@ -1,25 +1,33 @@
 """The options that this package sets in GDAL, and whose value wins.
 
-GDAL reads an option of an HTTP request from three places: path-specific options (`VSISetPathSpecificOption
-<https://gdal.org/en/stable/api/cpl.html>`_, process-wide, for paths with a given beginning), then the
-thread's, then the process's configuration. Path-specific ones are what confines a token to an origin.
+GDAL looks for an option of an HTTP request in three places: path-specific options (`VSISetPathSpecificOption
+<https://gdal.org/en/stable/api/cpl.html>`_: process-wide, for paths with a given beginning), then the
+thread's configuration, then the process's. Path-specific options confine a token to an origin.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
 
+from rio_terrascope import certificates
+from rio_terrascope.errors import SettingsError
 from rio_terrascope.gdal.libgdal import decoded, get_config_option, get_own_path_option, load
+from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
 HEADER_FILE = "GDAL_HTTP_HEADER_FILE"
 HEADERS = "GDAL_HTTP_HEADERS"
 
-# Where a redirect leads to a signed S3 URL, GDAL goes on there by itself, and with the header
-# file's lines. This stops it. Not honoured per path, so it is set for the process.
+# If a redirect leads to a signed S3 URL, GDAL goes on there on its own, and sends the header file's
+# lines along. NO stops it. GDAL does not honour it per path, so it is set for the process.
 S3_REDIRECT = "CPL_VSIL_CURL_USE_S3_REDIRECT"
 
-# Whether GDAL reads where a GeoTIFF's blocks are only when they are read.
-LATE = "GTIFF_USE_DEFER_STRILE_LOADING"
+# YES: GDAL reads a GeoTIFF's block offsets when it reads the blocks. NO: when it opens the file.
+LAZY_OFFSETS = "GTIFF_USE_DEFER_STRILE_LOADING"
 
-# The options that make windowed reads fast and patient. GDAL honours these per path:
+# An empty value keeps requests away from the proxy that HTTP_PROXY names. GDAL honours it per path.
+PROXY = "GDAL_HTTP_PROXY"
+
+# The read options make windowed reads fast and patient. GDAL honours these per path:
 PATH_OPTIONS = {
     # no sidecar requests and no directory listing: 13 requests for open + one window become 3
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -27,33 +35,111 @@ PATH_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    # a connection that brings less than 100 bytes a second for half a minute is given up
+    # gives up a connection that brings less than 100 bytes a second for half a minute
     "GDAL_HTTP_LOW_SPEED_TIME": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
 }
-# ... and these for the whole process only (checked in tests/gdal/test_gdal_options.py):
+# ... and these only for the whole process (checked in tests/gdal/test_gdal_options.py):
 PROCESS_OPTIONS = {
     # the headers of a tile with its overviews in one request instead of two
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    # where the blocks are is read on opening: two requests more for a WorldCover tile, whose overviews
-    # have many blocks. Where GDAL cannot read it later on, it takes blocks for empty: zeros and no error
-    LATE: "NO",
+    # Two more requests to open a WorldCover tile, whose overviews have many blocks. But if GDAL cannot
+    # read an offset later on, it takes the block for empty: zeros, and no error.
+    LAZY_OFFSETS: "NO",
     # GDAL's defaults today, named because the reads here count on them
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
 }
 
-# Empty, it keeps requests from a proxy that HTTP_PROXY names. Honoured per path.
-PROXY = "GDAL_HTTP_PROXY"
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The read options that are chosen for one login.
+
+    Attributes
+    ----------
+    per_path : dict of str to str
+        For the paths of the login's origins.
+    for_process : dict of str to str
+        For the whole process. Options that the user has configured are not among them.
+    """
+
+    per_path: dict[str, str]
+    for_process: dict[str, str]
+
+
+def choose_read_options(given: Mapping[str, str], configured: Callable[[str], str | None]) -> ReadOptions:
+    """Decide whose value of each read option wins.
+
+    What the user gave for this login wins over what the user has configured, and that wins over
+    the defaults of this module.
+
+    Parameters
+    ----------
+    given : mapping of str to str
+        Options that the user passed for this login.
+    configured : callable
+        Returns the value of an option as GDAL sees it without this login, or None. It may come from
+        an enclosing `rasterio.Env`, a configuration file or the environment.
+
+    Returns
+    -------
+    ReadOptions
+    """
+
+    def own(key: str) -> str | None:
+        return given.get(key) or configured(key)
+
+    # a user's own value is set per path too, since an option of an Env vanishes for moments
+    per_path = {key: own(key) or default for key, default in PATH_OPTIONS.items()}
+    if given.get(certificates.GDAL_VARIABLE):
+        per_path[certificates.GDAL_VARIABLE] = given[certificates.GDAL_VARIABLE]
+    elif bundle := certificates.for_gdal({name: configured(name) or "" for name in certificates.VARIABLES}):
+        per_path[bundle.gdal_option] = bundle.path
+    # a token that the user has pasted into the headers would be sent too, and servers refuse two
+    headers = own(HEADERS) or ""
+    if headers != without_authorization(headers):
+        per_path[HEADERS] = without_authorization(headers)
+    for_process = {
+        key: given.get(key, default)
+        for key, default in PROCESS_OPTIONS.items()
+        if key in given or configured(key) is None
+    }
+    return ReadOptions(per_path, for_process)
+
+
+def options_for_path(prefix: str, header_file: str | PathLike[str], chosen: ReadOptions) -> dict[str, str]:
+    """Return all options for the paths that begin with a prefix: the token's, and the read options."""
+    options = {HEADER_FILE: str(header_file)} | chosen.per_path
+    if stays_here(prefix.removeprefix("/vsicurl/")):
+        options[PROXY] = ""
+    return options
+
+
+def refuse_s3_redirect(options: Mapping[str, object]) -> None:
+    """Raise SettingsError if options would let a redirect carry the token to another host."""
+    if S3_REDIRECT in options:
+        raise SettingsError(
+            f"{S3_REDIRECT} is set. Inside a terrascope_env it must be NO, or a redirect to a signed "
+            "S3 URL would carry the token there",
+            next_step="leave it out; it is set to NO while the block lasts",
+        )
 
 
 def vsi_path(url: str) -> str:
-    """Return the path that GDAL knows an ``http(s)://`` URL by."""
+    """Return the path by which GDAL knows an ``http(s)://`` URL."""
     return url if url.startswith("/vsi") else f"/vsicurl/{url}"
 
 
+def vsi_prefixes(settings: Settings) -> Iterator[str]:
+    """Yield the beginnings of the GDAL paths of all files at the origins."""
+    for origin in settings.origins:
+        for prefix in url_prefixes(origin):
+            yield vsi_path(prefix)
+
+
 def without_authorization(headers: str) -> str:
-    """Return a GDAL_HTTP_HEADERS value, comma-separated, less its Authorization lines."""
+    """Return a GDAL_HTTP_HEADERS value, comma-separated, without its Authorization lines."""
     lines = headers.split(",")
     return ",".join(line for line in lines if not line.strip().lower().startswith("authorization:"))
 
@@ -67,11 +153,11 @@ Option = tuple[str | None, str]  # (path prefix, or None for the whole process; 
 
 
 class AppliedOptions:
-    """The options that are set in libgdal now, and what was there before, to be put back.
+    """The options that are set in libgdal now, and the earlier values, which `apply` puts back.
 
-    Set outside of rasterio on purpose: the options of a `rasterio.Env` vanish for moments in
-    other threads, each time that the main thread leaves an inner one, as `rasterio.open` does.
-    Not thread-safe; the caller holds a lock.
+    They are set without rasterio on purpose: each time the main thread leaves an inner `rasterio.Env`,
+    as `rasterio.open` does, the options of the outer one vanish for a moment in other threads.
+    Not thread-safe: the caller holds a lock.
     """
 
     def __init__(self) -> None:
@@ -79,7 +165,7 @@ class AppliedOptions:
         self._before: dict[Option, str | None] = {}
 
     def apply(self, wanted: Mapping[Option, str]) -> None:
-        """Set all of `wanted`, and put back what was set by an earlier call and is wanted no more."""
+        """Set all of `wanted`, and restore what earlier calls have set and `wanted` leaves out."""
         for option in [option for option in self._now if option not in wanted]:
             _set(option, self._before.pop(option))
             del self._now[option]
@@ -90,8 +176,8 @@ class AppliedOptions:
                 _set(option, value)
                 self._now[option] = value
 
-    def theirs(self, key: str) -> str | None:
-        """Return a configuration option as it would be without what is applied here."""
+    def configured(self, key: str) -> str | None:
+        """Return a configuration option as GDAL would see it without the options applied here."""
         if (None, key) in self._now:
             return self._before[None, key]
         return get_config_option(key)
@@ -101,7 +187,7 @@ def _get(option: Option) -> str | None:
     prefix, key = option
     if prefix is not None:
         return get_own_path_option(prefix, key)
-    # what was set for the process alone: an environment variable must not be put back as a setting
+    # the process's setting alone: an environment variable must not come back as a setting
     return decoded(load().CPLGetGlobalConfigOption(key.encode(), None))
 
 

@@ -1,0 +1,115 @@
+"""The house: which files may import which, and how large they are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rio_terrascope
+
+PACKAGE = Path(rio_terrascope.__file__).parent
+
+# From the ground up. A room knows the rooms of lower rows, and those of its own row that do not know it.
+ROWS = (
+    ("errors", "certificates", "private_file", "sandbox"),
+    ("settings",),
+    ("http", "gdal"),
+    ("auth", "stac"),
+    ("registry", "session", "refusals", "programs"),
+    ("env",),
+    ("reading", "distributed", "doctor"),
+    ("worldcover",),
+    ("analysis", "__init__"),
+    ("cli",),
+)
+ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): file for file in FILES}
+MODULES = {name.removesuffix(".__init__"): file for name, file in MODULES.items()}
+
+
+def room(module):
+    """Return the file or folder at the top of the package that a module belongs to."""
+    return f"{module}.__init__".split(".")[1]
+
+
+def imports(module):
+    """Return the modules of the package that a module imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = "rio_terrascope.sandbox" if node.level else ""  # the sandbox's imports are relative
+            source = ".".join(filter(None, [package, node.module]))
+            names = [
+                submodule if (submodule := f"{source}.{alias.name}") in MODULES else source
+                for alias in node.names
+            ]
+        else:
+            continue
+        found.update(name for name in names if name in MODULES)
+    return found - {module}
+
+
+def test_every_room_has_its_row():
+    assert {room(module) for module in MODULES} == set(ROW_OF)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_points_upwards(module):
+    for other in imports(module):
+        if room(other) != room(module):
+            assert ROW_OF[room(other)] <= ROW_OF[room(module)], f"{module} imports {other}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {module: imports(module) for module in MODULES}
+    # a package's __init__ hands on names of its own modules, which do not import it back
+    done = set()
+
+    def visit(module, path):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for other in graph[module]:
+                visit(other, [*path, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
+def test_the_sandbox_shares_no_code_with_the_client():
+    for module in MODULES:
+        if room(module) == "sandbox":
+            assert {room(other) for other in imports(module)} <= {"sandbox"}
+
+
+def test_the_entrance_is_tidy():
+    assert len(list(PACKAGE.glob("*.py"))) <= 16
+
+
+@pytest.mark.parametrize(
+    ("text", "home"),
+    [
+        ('"Next: ', "errors.py"),  # the line that says what to do next is put together there
+        ("requests.Session)", "http.py"),
+        ("response code", "gdal/messages.py"),
+        ("CURL error", "gdal/messages.py"),
+        ("ead failed", "gdal/messages.py"),
+        ("not recognized as", "gdal/messages.py"),
+    ],
+)
+def test_one_thing_has_one_place(text, home):
+    assert [str(file.relative_to(PACKAGE)) for file in FILES if text in file.read_text("utf-8")] == [home]
+
+
+def test_only_one_module_makes_requests_sessions():
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+                "requests.Session",
+                "requests.session",
+            ):
+                assert file.name == "http.py", f"{file}:{node.lineno}"
