@@ -12,8 +12,8 @@ from rio_terrascope.settings import Settings
 class TerrascopeSession(Session):
     """A login as rasterio's session, for ``rasterio.Env(session=TerrascopeSession())``.
 
-    The plain way, as ``scope="env"`` is: every host that GDAL contacts inside that Env receives
-    the token, and a dataset keeps the one it was opened with. `terrascope_env` does better.
+    It works as ``terrascope_env(scope="env")`` does: every host that GDAL contacts inside that Env
+    receives the token, and a dataset keeps the token that it was opened with. Prefer `terrascope_env`.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class TerrascopeSession(Session):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The same as `get_credential_options`, under the name that rasterio's sessions have for it."""
+        """The result of `get_credential_options`, under the name that rasterio's sessions use."""
         return self.get_credential_options()
 
     def get_credential_options(self) -> dict[str, str]:
-        """Return GDAL_HTTP_HEADERS with a token that is valid now, renewed if it is near its end.
+        """Return GDAL_HTTP_HEADERS with a token that is valid now. A token near its end is renewed.
 
         Raises
         ------
         InvalidCredentialsError, TokenEndpointError
-            If there is none.
+            If there is no valid token, and the login service gives none.
         """
         return {HEADERS: f"Authorization: Bearer {self._tokens.get().access_token}"}

@@ -1,7 +1,7 @@
-"""Terrascope's catalogue, a STAC API that is open to everybody: find files, and read them where they lie.
+"""Terrascope's catalogue, a STAC API that is open to everybody: finding files.
 
-Needs the extra ``pip install 'rio-terrascope[stac]'``, which is pystac-client; to import this module does
-not, nor does `prefer_local`.
+`open_catalog` needs pystac-client: ``pip install 'rio-terrascope[stac]'``. Importing this module does not,
+and neither does `prefer_local`.
 """
 
 import contextlib
@@ -31,22 +31,22 @@ T = TypeVar("T")
 def open_catalog(url: str | None = None, **options: Any) -> "Client":
     """Open the catalogue.
 
-    No login is needed, and none is sent: what searches find is read inside of a `terrascope_env`.
+    Searching needs no login, and sends none. Read the files that it finds inside a `terrascope_env`.
 
     Parameters
     ----------
     url : str, optional
-        The STAC API; else that of TERRASCOPE_STAC_URL, else Terrascope's own. ``http://`` is for a server
-        on this machine only.
+        The STAC API. If not given, TERRASCOPE_STAC_URL, else Terrascope's own. ``http://`` is only for a
+        server on this machine.
     **options
-        Go to `pystac_client.Client.open`, ``modifier=prefer_local`` for instance. Where they name neither
-        a ``timeout`` nor a ``stac_io``, an answer is waited for at most a minute, and asked for three more
-        times where the server is busy (429, 502, 503, 504).
+        Options for `pystac_client.Client.open`, for example ``modifier=prefer_local``. Without a
+        ``timeout`` or a ``stac_io``, a request waits for an answer at most a minute, and is repeated up to
+        three times if the server is busy (429, 502, 503, 504).
 
     Returns
     -------
     pystac_client.Client
-        Its own methods raise pystac-client's own errors.
+        Its methods raise pystac-client's errors.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
     SettingsError
         If the URL is malformed, or ``http://`` to another machine.
     CatalogueError
-        If the catalogue cannot be reached, or answers with something else.
+        If the catalogue cannot be reached, or its answer is not a catalogue.
 
     Examples
     --------
@@ -76,8 +76,8 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         ) from None
     options.setdefault("timeout", TIMEOUT)
     if options.get("stac_io") is None:
-        # allowed_methods: the POST of a search changes nothing, so it can be sent again
-        # raise_on_status: the answer itself says more than "too many retries"
+        # allowed_methods: the POST of a search changes nothing, so it can be repeated
+        # raise_on_status: the last answer says more than "too many retries"
         busy = Retry(
             3,
             status_forcelist=(429, 502, 503, 504),
@@ -89,7 +89,7 @@ def open_catalog(url: str | None = None, **options: Any) -> "Client":
         # pystac-client ignores a session's `verify`, so the certificates need an adapter of their own
         secure(options["stac_io"].session, url, certificates.for_requests(), retries=busy)
     with catalogue_errors(url):
-        # with the slash: pystac-client asks a second time for a root that seems to be another than its own
+        # with the slash: without it, pystac-client takes the root for another catalogue, and asks again
         return Client.open(url if urlsplit(url).path else f"{url}/", **options)
 
 
@@ -106,7 +106,7 @@ def catalogue_url(url: str | None = None) -> str:
 
 @contextlib.contextmanager
 def catalogue_errors(url: str) -> Iterator[None]:
-    """Turn what pystac-client raises inside the block into `CatalogueError`, which names the host."""
+    """Turn errors of pystac-client inside the block into `CatalogueError`, which names the host."""
     from pystac_client.exceptions import APIError
 
     host = urlsplit(url).netloc
@@ -143,18 +143,18 @@ def catalogue_errors(url: str) -> Iterator[None]:
 
 
 def prefer_local(target: T) -> T:
-    """Lead to the files on this machine where they are, so that no request is made for them.
+    """Replace URLs by files on this machine, if they are here, so that they need no request.
 
-    Terrascope's items name the file behind each asset as it lies on Terrascope's own machines
-    (``alternate.local.href``). Where that is a file which can be read here, the asset's ``href`` becomes
-    its ``file://`` URL; everywhere else nothing changes.
+    Terrascope's items name the path of each asset on Terrascope's own machines
+    (``alternate.local.href``). If that file can be read here, the asset's ``href`` becomes its
+    ``file://`` URL; otherwise nothing changes.
 
     Parameters
     ----------
     target : pystac.Item, Asset, ItemCollection, Collection, a dict, a list of such; or str
-        Changed in place, as pystac-client wants it of a ``modifier``. A dict is an item, an asset or a
-        FeatureCollection, as JSON has it. Of an href alone only a ``file://`` URL can be found here:
-        it becomes the file's path, and every other string is returned as it is.
+        Changed in place, as pystac-client expects of a ``modifier``. A dict is the JSON of an item, an
+        asset or a FeatureCollection. A string is an href: a ``file://`` URL becomes the file's path,
+        if it is here, and any other string is returned unchanged.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def prefer_local(target: T) -> T:
     Raises
     ------
     TypeError
-        If it is nothing of the kind.
+        If it is none of these.
 
     Examples
     --------
@@ -177,13 +177,13 @@ def prefer_local(target: T) -> T:
             if path := _local_copy(asset):
                 asset["href"] = f"file://{path}"
         elif path := _local_copy(asset.extra_fields):
-            # as a URL: a bare path would be taken for one at the catalogue, whence the item came
+            # as a URL: pystac takes a bare path for one at the catalogue
             asset.href = f"file://{path}"
     return target
 
 
 def local_path(href: str) -> str | None:
-    """Return the path that a ``file://`` URL means, if there is a file on this machine that can be read."""
+    """Return the path of a ``file://`` URL, if that file can be read on this machine."""
     parts = urlsplit(href)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         return None
@@ -200,7 +200,7 @@ def _local_copy(asset: Mapping[str, Any]) -> str | None:
 
 
 def _assets(target: Any) -> Iterator[Any]:
-    """Yield the assets of whatever has some."""
+    """Yield the assets of any STAC object."""
     if isinstance(target, Mapping):
         if "features" in target:
             yield from _assets(target["features"])
@@ -209,9 +209,9 @@ def _assets(target: Any) -> Iterator[Any]:
         elif "href" in target:
             yield target
         elif "collections" in target or "type" in target:
-            return  # something else of the catalogue, without assets
+            return  # another kind of object, without assets
         else:
-            raise TypeError("the dict is no STAC item, asset or item collection")
+            raise TypeError("the dict is not a STAC item, asset or item collection")
     elif hasattr(target, "assets"):
         yield from target.assets.values()
     elif hasattr(target, "href") and hasattr(target, "extra_fields"):
@@ -224,7 +224,7 @@ def _assets(target: Any) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words what kept the catalogue from answering."""
+    """Say in a few words why the catalogue did not answer."""
     message = " ".join(str(error).split())
     for known, words in (
         ("Name or service not known", "its name is unknown"),

@@ -1,4 +1,4 @@
-"""Where a username and a password come from, or a saved login in their place."""
+"""Finding a username and a password, or a saved login instead."""
 
 import netrc
 import os
@@ -21,7 +21,7 @@ class Credentials:
     source: str = "arguments"
 
     def __reduce__(self) -> str:
-        raise TypeError("a password cannot be pickled: find it where it is needed.")
+        raise TypeError("a password cannot be pickled: look for it in the process that needs it.")
 
 
 def find_credentials(
@@ -31,11 +31,11 @@ def find_credentials(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Credentials | SavedLogin:
-    """Find the username and password for the token endpoint, or a login that was saved.
+    """Find the username and password for the token endpoint, or a saved login.
 
-    Looked at in this order: the arguments, TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, the login
-    that ``tsread login`` has saved, ``~/.netrc`` (or the file that NETRC names) for the token
-    endpoint's host. A username given alone narrows the rest to what belongs to that user.
+    The first of these wins: the arguments; TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD; the login
+    that ``tsread login`` has saved; the entry for the token endpoint's host in ``~/.netrc`` (or in the
+    file that NETRC names). If only a username is given, other users' credentials are ignored.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def find_credentials(
     Raises
     ------
     CredentialsNotFoundError
-        If no place has them; lists the places and what was amiss at each.
+        If there are none. The message lists all of these sources, and why each was not used.
     """
     environ = os.environ if environ is None else environ
     looked_at: list[str] = []
@@ -70,7 +70,7 @@ def find_credentials(
     )
 
 
-# Each place answers with the credentials, or with a phrase that says what it lacks.
+# Each of these returns the credentials, or a phrase that says why there are none.
 
 
 def _in_arguments(
@@ -115,11 +115,11 @@ def _in_netrc(
     except RuntimeError:  # no HOME, and no entry in the user database either
         return "~/.netrc (there is no home directory)"
     try:
-        # An entry for this host only: netrc's "default" entry would offer some other
-        # service's password to the login service.
+        # An entry for this host only: netrc's "default" entry may hold another service's password,
+        # which must not be sent here.
         entry = netrc.netrc(str(path)).hosts.get(settings.token_host)
     except netrc.NetrcParseError as error:
-        # the parser's own message may quote a password: name the line alone
+        # the parser's own message may quote a password, so name only the line
         return f"{path} (line {error.lineno} cannot be understood)"
     except UnicodeDecodeError:
         return f"{path} (it is not text)"

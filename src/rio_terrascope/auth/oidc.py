@@ -1,7 +1,7 @@
 """The token endpoint: the password grant and the refresh grant of OpenID Connect.
 
-The two requests are those of Terrascope's own authentication page (RFC 6749, sections 4.3
-and 6, at a Keycloak realm).
+Terrascope's own authentication page shows the two requests (RFC 6749, sections 4.3 and 6, at a
+Keycloak realm).
 """
 
 import json
@@ -29,15 +29,15 @@ TIMEOUT = (10.0, 30.0)  # seconds to connect, seconds between two bytes
 ANSWER_LIMIT = 256 * 1024  # bytes; a real answer has about 4 KB
 ANSWER_SECONDS = 60.0  # for a body that drips in byte by byte
 ATTEMPTS = 4
-RETRY_AFTER_LIMIT = 30.0  # seconds; who waits longer should be told instead
+RETRY_AFTER_LIMIT = 30.0  # seconds; a longer wait is reported instead
 
-# The characters of a bearer token (RFC 6750, section 2.1). Anything else, a line break
-# above all, must not come near a header.
+# The characters of a bearer token (RFC 6750, section 2.1). Anything else must not reach a header,
+# least of all a line break.
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_TOKEN_LIMIT = 16 * 1024  # characters: beyond this servers refuse the header
+_TOKEN_LIMIT = 16 * 1024  # characters; servers refuse longer headers
 _LIFETIME_LIMIT = 366 * 24 * 3600.0
 
-# Keycloak's reasons, in the words of somebody who has never heard of Keycloak
+# Keycloak's reasons, for people who have never heard of Keycloak
 _PLAIN_WORDS = {
     "Invalid user credentials": "the username or password is wrong",
     "Account is not fully set up": (
@@ -70,12 +70,12 @@ class Token:
     Attributes
     ----------
     access_token : str
-        What goes into ``Authorization: Bearer ...``.
+        For ``Authorization: Bearer ...``.
     expires_at : float
         When it expires, in seconds since the epoch on this machine's clock.
     refresh_token : str or None
     refresh_expires_at : float or None
-        None where the server did not say, or the refresh token does not expire.
+        None if the server did not say, or if the refresh token does not expire.
     scope : str
     """
 
@@ -87,21 +87,21 @@ class Token:
 
 
 class Endpoint(Protocol):
-    """What a `TokenSource` needs of a token endpoint."""
+    """The methods that a `TokenSource` needs of a token endpoint."""
 
     def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
-        """Log in; raise InvalidCredentialsError where the password is refused."""
+        """Log in; raise InvalidCredentialsError if the password is refused."""
 
     def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
-        """Renew; raise RefreshRefusedError where the refresh token is refused."""
+        """Renew; raise RefreshRefusedError if the refresh token is refused."""
 
 
 class TokenEndpoint:
     """The token endpoint of a Keycloak realm.
 
-    Connection trouble, 429 and 5xx are tried again, at most `attempts` times in all, with
-    exponential back-off and jitter, or after what ``Retry-After`` asks for. A 400, 401 or 403
-    is an answer: it is never tried again, since accounts get locked.
+    Connection trouble, 429 and 5xx are retried, up to `attempts` requests in all, with exponential
+    back-off and jitter, or when ``Retry-After`` asks for it. A 400, 401 or 403 is final and never
+    retried, since accounts get locked.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class TokenEndpoint:
     clock : callable, optional
         Seconds since the epoch, ``time.time``.
     sleep : callable, optional
-        Waits that many seconds between two attempts, ``time.sleep``. It may raise to give up.
+        Waits that many seconds between two attempts, ``time.sleep``. It may raise, to give up.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class TokenEndpoint:
         Raises
         ------
         InvalidCredentialsError
-            The password was refused, or the account cannot log in. Sent once.
+            The password was refused, or the account cannot log in. The password is sent once.
         TokenEndpointError
             The endpoint cannot be reached, or did not answer with a token.
         """
@@ -146,7 +146,7 @@ class TokenEndpoint:
         Raises
         ------
         RefreshRefusedError
-            The refresh token is not accepted any more; a password grant is needed.
+            The refresh token is no longer accepted, so a password grant is needed.
         TokenEndpointError
             The endpoint cannot be reached, or did not answer with a token.
         """
@@ -176,10 +176,10 @@ class TokenEndpoint:
         )
 
     def _post(self, form: "_Form") -> "_Answer":
-        """Send the form once; trouble on the way becomes an answer too.
+        """Send the form once. Connection trouble is returned as an answer too.
 
-        Nothing of requests' exceptions is kept, not even as the context of ours:
-        they hold the request, and the request holds the password.
+        No exception of requests is kept, not even as the context of ours: it holds the request,
+        and the request holds the password.
         """
         bundle = certificates.for_requests()
         try:
@@ -197,7 +197,7 @@ class TokenEndpoint:
             ):
                 return _Answer.of(response, self._clock())
         except requests.exceptions.SSLError as error:
-            # cut off in the middle, with or without a word
+            # the connection ended in the middle of the handshake
             if isinstance(certificates.innermost(error), ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 return _Answer(f"the TLS connection failed ({_innermost(error)})", may_pass=True)
             what, advice = certificates.why_refused(error, bundle)
@@ -208,12 +208,12 @@ class TokenEndpoint:
             return _Answer(f"the connection failed ({_innermost(error)})", may_pass=True)
         except requests.exceptions.RequestException as error:
             return _Answer(f"the request could not be made ({type(error).__name__})")
-        except OSError as error:  # requests says so that there is no file of certificates
+        except OSError as error:  # the file of certificates is missing
             what, advice = certificates.why_refused(error, bundle)
             return _Answer(what, advice=advice)
 
     def _read(self, answer: "_Answer", form: "_Form", asked_at: float) -> Token:
-        """Turn a final answer into a token or into the exception that it means."""
+        """Return the token of a final answer, or raise the exception that it means."""
         fields = answer.json()
         if answer.status == 200:
             reason = _fault_in(fields)
@@ -253,13 +253,13 @@ class TokenEndpoint:
 
 
 class _Form(dict[str, str]):
-    """The form fields, with a repr that tools which print local variables may show."""
+    """The form fields. Their repr shows no secret, for tools that print local variables."""
 
     def __repr__(self) -> str:
         return f"<form: {self.get('grant_type')}>"
 
     def scrub(self, text: str) -> str:
-        """Make a server's words fit to print: one line, not long, none of the secrets just sent."""
+        """Make a server's words fit to print: one short line, without the secrets just sent."""
         for name in ("password", "refresh_token"):
             if self.get(name):
                 text = text.replace(self[name], "***")
@@ -268,21 +268,21 @@ class _Form(dict[str, str]):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of one POST: a status and a body, or the trouble instead of them."""
+    """The outcome of one POST: a status and a body, or the trouble that prevented them."""
 
     summary: str
     status: int = 0
     body: bytes = field(default=b"", repr=False)
-    may_pass: bool = False  # worth another attempt
+    may_pass: bool = False  # another attempt may succeed
     retry_after: float | None = None  # seconds
-    advice: str = ""  # what to do next, where that is known already
+    advice: str = ""  # the next step, if it is known already
 
     @classmethod
     def of(cls, response: requests.Response, now: float) -> "_Answer":
         status = response.status_code
         summary = f"it answered {status}"
         if status == 429 or status >= 500:
-            # a date is counted from the server's own clock where it tells it: ours may be wrong by hours
+            # a date counts from the server's clock, if it tells the time: ours may be wrong by hours
             server_now = _timestamp(response.headers.get("Date"), now)
             asked = _seconds(response.headers.get("Retry-After"), server_now)
             if asked is not None and asked > RETRY_AFTER_LIMIT:
@@ -292,14 +292,14 @@ class _Answer:
             return cls(f"{summary}, a redirect, which is not followed with a password", status)
         body = bytearray()
         deadline = time.monotonic() + ANSWER_SECONDS
-        for byte in response.iter_content(1):  # the only size that never waits for more than has come
+        for byte in response.iter_content(1):  # a larger size would wait for bytes that never come
             body += byte
             if len(body) > ANSWER_LIMIT or time.monotonic() > deadline:
                 return cls(f"{summary} with a body without end")
         return cls(summary, status, bytes(body))
 
     def json(self) -> dict[str, Any]:
-        """Return the fields of a JSON object, or none for anything else."""
+        """Return the fields of a JSON object; an empty dict for anything else."""
         try:
             fields = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -308,14 +308,14 @@ class _Answer:
 
 
 def _fault_in(fields: Mapping[str, Any]) -> str | None:
-    """Say what keeps the fields of an answer from being a token, in words that quote nothing of it."""
+    """Say why the fields of an answer are not a token, without quoting them."""
     token, expires_in = fields.get("access_token"), fields.get("expires_in")
     if not fields:
-        return "it is no JSON object"
+        return "it is not a JSON object"
     if not isinstance(token, str) or not token:
         return "it has no access_token"
     if len(token) > _TOKEN_LIMIT or not _BEARER.fullmatch(token):
-        return "its access_token has characters, or a length, that no bearer token has"
+        return "its access_token is too long, or has characters that a bearer token cannot have"
     if not isinstance(fields.get("token_type", "Bearer"), str) or (
         fields.get("token_type", "Bearer").lower() != "bearer"
     ):
@@ -327,11 +327,11 @@ def _fault_in(fields: Mapping[str, Any]) -> str | None:
 
 def _token(fields: Mapping[str, Any], asked_at: float) -> Token:
     refresh, lifetime = fields.get("refresh_token"), fields.get("refresh_expires_in")
-    # Keycloak says 0 for a refresh token that does not expire
+    # Keycloak sends 0 for a refresh token that does not expire
     limit = asked_at + lifetime if _is_number(lifetime) and lifetime > 0 else None
     return Token(
         access_token=fields["access_token"],
-        # counted from before the request, so that ours never outlives the server's
+        # counted from before the request, so that it never ends later than the server says
         expires_at=asked_at + fields["expires_in"],
         refresh_token=refresh if isinstance(refresh, str) and refresh else None,
         refresh_expires_at=limit,
@@ -369,7 +369,7 @@ def _timestamp(date: str | None, default: float) -> float:
 
 
 def _innermost(error: BaseException) -> str:
-    """Name the cause at the bottom of requests' nested exceptions: 'Connection refused', say."""
+    """Name the innermost cause of an exception of requests, for example 'Connection refused'."""
     cause = certificates.innermost(error)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

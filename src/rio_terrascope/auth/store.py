@@ -1,8 +1,8 @@
-"""The login that ``tsread login`` saves, and how processes that use it at once share it.
+"""The login that ``tsread login`` saves, and that all processes of the user share.
 
-A refresh token is good for one use: the next one comes with the answer. So it is used, and its
-successor stored, under a lock that all processes of the user respect; who waited for the lock
-finds the work done and takes what is there.
+A refresh token can be used once: the answer brings the next one. So a process takes a lock, uses the
+refresh token, and stores the next one before it releases the lock. A process that waited for the
+lock finds a fresh token, and uses that.
 """
 
 import contextlib
@@ -39,11 +39,11 @@ class SavedLogin:
     ----------
     username : str
     token : Token
-        The newest one that any process has got.
+        The newest token that any process has received.
     password : str or None
-        Kept in an OS keyring only, never in a file: with it the login does not end.
+        Kept in an OS keyring only, never in a file. A login with a password does not end.
     source : str
-        Where it is kept, in words.
+        A description of the file or keyring that holds the login.
     """
 
     username: str
@@ -53,7 +53,7 @@ class SavedLogin:
 
     @property
     def ends_at(self) -> float | None:
-        """When it can no longer be renewed, in seconds since the epoch; None if it always can."""
+        """The end of the login, in seconds since the epoch; None if it can always be renewed."""
         if self.password is not None:
             return None
         if self.token.refresh_token is None:
@@ -61,20 +61,20 @@ class SavedLogin:
         return self.token.refresh_expires_at
 
     def to_json(self) -> str:
-        """Write it as JSON, secrets included."""
+        """Return the login as JSON, secrets included."""
         return json.dumps({"username": self.username, "token": asdict(self.token), "password": self.password})
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "SavedLogin":
-        """Read what `to_json` wrote; ValueError, TypeError or KeyError for anything else."""
+        """Read the JSON of `to_json`. Anything else raises ValueError, TypeError or KeyError."""
         fields = json.loads(text)
         return cls(fields["username"], Token(**fields["token"]), fields.get("password"), source)
 
 
 class LoginStore:
-    """Where the logins are saved: the OS keyring where it can be used, else a file (0600).
+    """The saved logins: in the OS keyring if it can be used, else in a file (0600).
 
-    One login is kept for each token endpoint and client.
+    There is one login for each token endpoint and client.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class LoginStore:
         self.file = self.folder / "logins.json"
 
     def load(self) -> SavedLogin | None:
-        """Return the saved login, ended or not; None where there is none that can be read."""
+        """Return the saved login, even if it has ended; None if there is none, or it cannot be read."""
         keyring = _keyring()
         if keyring is not None:
             with _keyring_trouble("read"):
@@ -101,17 +101,17 @@ class LoginStore:
         return None
 
     def save(self, login: SavedLogin) -> SavedLogin:
-        """Keep a login in place of the one that was there; the caller holds the lock.
+        """Save a login in place of the last one. The caller holds the lock.
 
         Returns
         -------
         SavedLogin
-            As it is kept: without the password where there is no keyring.
+            The saved login. Without a keyring, it has no password.
 
         Raises
         ------
         SettingsError
-            If it can be kept nowhere.
+            If the login cannot be saved.
         """
         keyring = _keyring()
         if keyring is not None:
@@ -125,7 +125,7 @@ class LoginStore:
         return kept
 
     def remove(self) -> SavedLogin | None:
-        """Forget the login, and return it; the caller holds the lock."""
+        """Delete the saved login, and return it. The caller holds the lock."""
         found = self.load()
         keyring = _keyring()
         if found is not None and keyring is not None and found.source == _name(keyring):
@@ -136,7 +136,7 @@ class LoginStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep all other processes and threads of the user out for the length of the block."""
+        """Hold the lock that all processes and threads of the user respect, inside the block."""
         with self._unwritable_explained():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -146,7 +146,7 @@ class LoginStore:
             yield
         finally:
             if fcntl is not None:
-                # said aloud: a child that was forked meanwhile holds the descriptor open as well
+                # closing is not enough: a child that was forked inside the block has the file open too
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
@@ -158,7 +158,7 @@ class LoginStore:
         return logins if isinstance(logins, dict) else {}
 
     def _write_file(self, text: str | None) -> None:
-        """Put this endpoint's login into the file, or take it out; the others' stay."""
+        """Put this endpoint's login into the file, or remove it. Other endpoints' logins stay."""
         logins = self._read_file()
         if text is None and self._key not in logins:
             return
@@ -181,17 +181,17 @@ class LoginStore:
 
 
 class SavedEndpoint:
-    """The token endpoint as the user's processes use it together, through one saved login.
+    """The token endpoint for a saved login, which all processes of the user share.
 
-    What a `TokenSource` needs of an endpoint. A refresh first looks whether another process has
-    made one already; else it uses the stored refresh token, and stores the new one before the
-    lock is let go.
+    It is an `Endpoint` for `TokenSource`. A refresh first looks for a token that another process has
+    got. If there is none, it uses the saved refresh token, and saves the new one before it releases
+    the lock.
 
     Parameters
     ----------
     settings : Settings
     username : str
-        Whose login it is; one that somebody else has saved meanwhile is not taken.
+        The user of the login. A login of another user is not used.
     clock : callable, optional
         Seconds since the epoch.
     """
@@ -203,11 +203,11 @@ class SavedEndpoint:
         self._clock = clock
 
     def password_grant(self, username: str, password: str, *, attempts: int = ATTEMPTS) -> Token:
-        """Log in, without touching what is saved."""
+        """Log in, and leave the saved login alone."""
         return self._endpoint.password_grant(username, password, attempts=attempts)
 
     def refresh_grant(self, refresh_token: str, *, attempts: int = ATTEMPTS) -> Token:
-        """Return a token that is newer than the one `refresh_token` belongs to.
+        """Return a newer token than the one that came with `refresh_token`.
 
         Raises
         ------
@@ -259,7 +259,7 @@ def _config_folder() -> Path:
 
 
 def _keyring() -> Any:
-    """Return the OS keyring's backend, or None where there is none to use."""
+    """Return the OS keyring's backend; None if there is none that can be used."""
     try:
         import keyring
         import keyring.core
@@ -267,9 +267,9 @@ def _keyring() -> Any:
         return None
     try:
         backend = keyring.get_keyring()
-        # keyring's own stand-ins for "nothing here" and "switched off" say so by their priority
+        # keyring's own backends for "nothing here" and "switched off" have a priority of 0 or less
         usable = backend.priority > 0
-    except Exception:  # a backend may fail in any way it likes while it looks for its service
+    except Exception:  # a backend may raise anything while it looks for its service
         return None
     return backend if usable else None
 
@@ -280,7 +280,7 @@ def _name(keyring: Any) -> str:
 
 @contextlib.contextmanager
 def _keyring_trouble(what: str) -> Iterator[None]:
-    """Log that the keyring does not play along, a locked one say, and go on without it."""
+    """If the keyring fails, for example because it is locked, log that and go on without it."""
     try:
         yield
     except SettingsError:

@@ -1,8 +1,8 @@
 """One valid token for the process, refreshed ahead of time.
 
-The rules are those of well-known SDKs' refreshable credentials: a threshold from which a
-refresh is wanted but nobody waits for it, another from which everybody must; one request at a
-time, whoever asks; trouble during the early phase is logged and never reaches a caller.
+The rules are those of refreshable credentials in well-known SDKs. A token is refreshed some time before
+it expires. Until then nobody waits for the refresh, and trouble is logged and not raised. After that,
+callers wait. There is one request at a time, whoever asks.
 """
 
 import copy
@@ -23,33 +23,33 @@ from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EARLY_SECONDS = 60.0  # a refresh is wanted when less than this remains, or than half the token's life
+EARLY_SECONDS = 60.0  # refresh when less than this remains, or less than half the token's life
 BACKOFF_LIMIT = 30.0  # seconds between two attempts while the endpoint is in trouble
-ASKED_LIMIT = 600.0  # seconds that the endpoint is left alone for where it asks for longer
-# How often the background thread looks at the clock. A longer sleep would be counted on a clock
-# that stands still while a laptop sleeps, and the token would be found dead by a reader instead.
+ASKED_LIMIT = 600.0  # seconds; the longest wait that an endpoint can ask for
+# How often the background thread looks at the clock. A longer sleep would be measured with a clock
+# that stands still while a laptop sleeps, so that the refresh would come too late.
 TICK = 1.0
 
 
 class TokenSource:
-    """A token that is always valid: logs in when first asked, refreshes ahead of time.
+    """A token that is always valid: logs in at the first request, refreshes ahead of time.
 
-    Safe to use from any number of threads, and across a fork. It makes one request at a time:
-    who asks meanwhile gets the token that is still valid, or waits when none is.
+    It is safe to use from any number of threads, and across a fork. It makes one request at a time.
+    Other callers get the token that is still valid; if there is none, they wait.
 
     Parameters
     ----------
     username, password : str, optional
-        Found as `find_credentials` does where neither these nor a `token` are given.
+        The account, as for `terrascope_env`.
     settings : Settings, optional
-        Read from the environment where not given.
+        Read from the environment if not given.
     token : Token, optional
-        A login to go on with. Without a username and password the source lasts as long as its
-        refresh token does; nobody's credentials are looked for, so that it stays the same account.
+        A login to continue. Without a username and password the source ends with the token's refresh
+        token: no credentials are looked for, since they might be another account's.
     endpoint : Endpoint, optional
-        Something else than `TokenEndpoint`, for tests or another kind of login.
+        A replacement for `TokenEndpoint`, for tests or another kind of login.
     clock, monotonic : callable, optional
-        Seconds of the wall clock and of a clock that never jumps.
+        The seconds of the wall clock, and of a clock that never jumps.
 
     Attributes
     ----------
@@ -114,12 +114,12 @@ class TokenSource:
 
     @property
     def username(self) -> str | None:
-        """Whose login it is; None for a token that was handed in without a username."""
+        """The user of the login; None for a token that was given without a username."""
         return self.credentials.username if self.credentials else self._saved_by
 
     @property
     def account(self) -> tuple[str, ...]:
-        """What tells this login from another: two sources of one account are equal in it."""
+        """A key for the account: equal for two sources of one account."""
         if self.username is None:
             return (self.settings.token_url, self.settings.client_id, "", str(id(self)))
         return (self.settings.token_url, self.settings.client_id, self.username)
@@ -131,10 +131,10 @@ class TokenSource:
 
     @property
     def seconds_left(self) -> float:
-        """How long the current token stays valid; zero or less when it does not.
+        """How long the current token stays valid; zero or less if it has expired.
 
-        Counted on both clocks, and the smaller counts: the wall clock goes on while a laptop
-        sleeps, the monotonic one is not fooled when somebody sets the wall clock back.
+        This is the smaller value of two clocks: the wall clock goes on while a laptop sleeps, and
+        the monotonic clock does not change when somebody sets the wall clock back.
         """
         if self._token is None:
             return 0.0
@@ -142,17 +142,17 @@ class TokenSource:
         return min(by_wall, self._life - (self._monotonic() - self._came_at))
 
     def get(self) -> Token:
-        """Return a valid token, without a request and without waiting while there is one.
+        """Return a valid token. If there is one, this makes no request and does not wait.
 
-        Only where no background thread runs does a caller make the early refresh, one caller
-        at a time, and any trouble of it is logged and not raised.
+        Without a background thread, one of the callers makes the early refresh. Its trouble is
+        logged and not raised.
 
         Raises
         ------
         InvalidCredentialsError
-            The login was refused. Said once; the same password is not sent again.
+            The login was refused. The same password is not sent again.
         TokenEndpointError
-            There is no valid token, and none can be had now.
+            There is no valid token, and the endpoint gives none now.
         """
         token = self._token
         if token is not None and self.seconds_left > 0:
@@ -164,26 +164,26 @@ class TokenSource:
         return self._renew(token, ATTEMPTS)
 
     def refresh(self, stale: Token | None = None) -> Token:
-        """Get a new token now, whatever the current one is worth.
+        """Get a new token now, even if the current one is still valid.
 
         Parameters
         ----------
         stale : Token, optional
-            The token that was found wanting: if somebody has replaced it already, the
-            replacement is returned without a request.
+            The token that was refused. If it has been replaced already, the new one is returned
+            without a request.
 
         Raises
         ------
         InvalidCredentialsError, TokenEndpointError
             As `get` does.
         """
-        # by way of the lock, so that the listeners have the replacement too when this returns
+        # takes the lock, so that the listeners have the replacement too when this returns
         return self._renew(stale or self._token, ATTEMPTS)
 
     def refresh_if_due(self) -> None:
-        """Make the early refresh if it is time, without waiting for one that is under way.
+        """Make the early refresh if it is due, unless one is under way.
 
-        Trouble is logged and tried again after a while; nothing is raised.
+        Trouble is logged and retried after a while; nothing is raised.
         """
         token = self._token
         if token is None or self._refusal is not None or self._monotonic() < self._retry_at:
@@ -196,17 +196,17 @@ class TokenSource:
         except TerrascopeError as error:
             left = self.seconds_left
             state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
-            # who stops in the middle of it wants no token any more
+            # the source was stopped during the request, so the failure no longer matters
             level = logging.DEBUG if self._stopped.is_set() and not stopped else logging.WARNING
             log.log(level, "the token was not refreshed, %s: %s", state, error)
 
     def adopt(self, credentials: Credentials) -> Token:
-        """Log in with these credentials now and, if they are right, go on with them.
+        """Log in with these credentials now and, if they are right, use them from now on.
 
         Raises
         ------
         InvalidCredentialsError, TokenEndpointError
-            As `get` does; the login that was there stays as it was.
+            As `get` does. The present login stays unchanged then.
         """
         with self._flight:
             token = self._endpoint.password_grant(
@@ -225,9 +225,9 @@ class TokenSource:
         )
 
     def subscribe(self, listener: Callable[[Token], None]) -> None:
-        """Call `listener` with the current token now, and with each new one before anybody gets it.
+        """Call `listener` with the current token now, and with each new token before callers get it.
 
-        A listener that raises OSError later on is called again until it succeeds. It must not ask
+        If a later call raises OSError, it is repeated until it succeeds. A listener must not ask
         this source for a token.
 
         Raises
@@ -241,13 +241,13 @@ class TokenSource:
             self._listeners.append(listener)
 
     def unsubscribe(self, listener: Callable[[Token], None]) -> None:
-        """Call `listener` no more; when this returns, it is not being called either."""
+        """Stop calling `listener`. A call under way has ended when this returns."""
         with self._telling:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
     def start(self) -> None:
-        """Start the background thread that refreshes ahead of time, unless it runs."""
+        """Start the background thread that refreshes ahead of time, unless it runs already."""
         if not self._running:
             self._stopped = threading.Event()
             self._thread = threading.Thread(
@@ -259,7 +259,7 @@ class TokenSource:
             self._thread.start()
 
     def stop(self) -> threading.Thread | None:
-        """End the background thread; it is returned for who wants to wait until it has ended."""
+        """Tell the background thread to end, and return it for callers that wait for its end."""
         self._stopped.set()
         thread, self._thread = self._thread, None
         return thread
@@ -269,25 +269,25 @@ class TokenSource:
         return self._thread is not None and self._thread.is_alive()
 
     def _due_in(self) -> float:
-        """Seconds until the early refresh is wanted."""
+        """Seconds until the early refresh is due."""
         return self.seconds_left - min(EARLY_SECONDS, self._life / 2)
 
     def _pause(self) -> float:
-        """Seconds that the background thread may sleep before it looks again."""
+        """Seconds that the background thread may sleep."""
         if self._refusal is not None:
             return TICK
         return min(TICK, max(self._due_in(), self._retry_at - self._monotonic(), 0.02))
 
     def _renew(self, stale: Token | None, attempts: int) -> Token:
-        """Replace `stale` by a new token: one request at a time, shared by all who wait for it."""
+        """Replace `stale` by a new token. All callers that wait share one request."""
         failures = self._failures
         with self._flight:
             if self._token is not None and self._token is not stale and self.seconds_left > 0:
-                return self._token  # it came while we waited
+                return self._token  # it came while this caller waited
             if self._refusal is not None:
                 raise _again(self._refusal)
             if self._failures != failures and self._last_error is not None:
-                raise _again(self._last_error)  # we waited for a request that failed
+                raise _again(self._last_error)  # this caller waited for a request that failed
             try:
                 token = self._request(attempts)
             except TerrascopeError as error:
@@ -297,7 +297,7 @@ class TokenSource:
             return token
 
     def _request(self, attempts: int) -> Token:
-        """Try the refresh grant first; the password only where that is refused."""
+        """Try the refresh grant first, and the password only if that is refused."""
         refresh_token = self._token.refresh_token if self._token else None
         refused: RefreshRefusedError | None = None
         if refresh_token is not None:
@@ -318,7 +318,7 @@ class TokenSource:
         )
 
     def _publish(self, token: Token) -> None:
-        """Tell the listeners first, so that who gets the token finds it wherever they put it."""
+        """Notify listeners before returning the token, so that callers find it already in place."""
         with self._telling:
             self._tell(token)
             self._life = token.expires_at - self._clock()
@@ -334,7 +334,7 @@ class TokenSource:
         self._last_error = error
         if isinstance(error, InvalidCredentialsError):
             self._refusal = error  # accounts get locked: never sent again
-        # short-lived tokens leave less time to try again in
+        # short-lived tokens leave less time for a retry
         first = min(1.0, self._life / 10) if self._life > 0 else 1.0
         pause = min(BACKOFF_LIMIT, first * 2.0 ** min(self._failures_in_a_row - 1, 30))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
@@ -357,19 +357,19 @@ class TokenSource:
                 self._tell(self._token)
 
     def _after_fork_in_child(self) -> None:
-        # Another thread of the parent may have held the lock, and no thread came along.
+        # another thread of the parent may have held a lock, and threads do not survive a fork
         self._flight = threading.Lock()
         self._telling = threading.Lock()
         self._stopped = threading.Event()
         self._thread = None
-        # A refresh token is good for one use. The parent goes on using it; a child that has
-        # the password logs in by itself instead of taking it away from the parent.
+        # A refresh token can be used once, and the parent will use it. A child that has the
+        # password logs in with that instead.
         if self._token is not None and self.credentials is not None:
             self._token = dataclasses.replace(self._token, refresh_token=None, refresh_expires_at=None)
 
 
 def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: threading.Event) -> None:
-    """Refresh until stopped, or until nobody holds the source any more."""
+    """Refresh until stopped, or until the source is garbage-collected."""
     pause = 0.0
     while not stopped.wait(pause):
         source = ref()
@@ -379,14 +379,14 @@ def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: threading.E
             source.refresh_if_due()
             source._tell_again()
             pause = source._pause()
-        except Exception:  # a thread that dies takes every later refresh with it
+        except Exception:  # the thread must go on, or the token would never be refreshed again
             log.exception("unexpected trouble in the refresh thread; it goes on")
             pause = TICK
         del source
 
 
 def _again(error: TerrascopeError) -> TerrascopeError:
-    """Copy a remembered error, so that tracebacks of different callers do not pile up on one."""
+    """Copy a remembered error, so that it does not collect the tracebacks of several callers."""
     return copy.copy(error)
 
 

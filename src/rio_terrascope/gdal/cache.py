@@ -1,4 +1,4 @@
-"""What GDAL has cached of files on the network, and forgetting it."""
+"""Clearing GDAL's cache of files on the network."""
 
 import contextlib
 import os
@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.options import vsi_path
 
-_memory = threading.Lock()  # held while something is forgotten, or must not be
+_memory = threading.Lock()  # held while the cache is cleared, or must not be cleared
 _times_forgotten = 0
 
 
 def forget(path: str) -> None:
-    """Drop what GDAL has cached of all files whose ``/vsicurl/...`` path begins with `path`.
+    """Clear GDAL's cache for all files whose URL or ``/vsicurl/...`` path begins with `path`.
 
-    Bytes, sizes, and that an open has failed: without this a 401 is answered again from memory.
+    The cache holds bytes, sizes, and failures: GDAL answers a second open with the remembered 401.
     """
     if libgdal.why_not_scoped() is None:
         with _memory:
             _count_forgetting()
             libgdal.load().VSICurlPartialClearCache(vsi_path(path).encode())
     else:
-        with contextlib.suppress(ImportError):  # rasterio has it from 1.5 on
+        with contextlib.suppress(ImportError):  # rasterio 1.5 and later
             from rasterio.cache import invalidate
 
             invalidate(path)
 
 
 def forget_all() -> None:
-    """Drop everything that GDAL has cached of HTTP, its open connections included."""
+    """Clear all of GDAL's cache of files on the network, and close its connections."""
     _count_forgetting()
     libgdal.load().VSICurlClearCache()
 
@@ -40,20 +40,20 @@ def _count_forgetting() -> None:
 
 
 def times_forgotten() -> int:
-    """Return how often `forget` has been called."""
+    """Return how often the cache has been cleared."""
     return _times_forgotten
 
 
 @contextlib.contextmanager
 def nothing_forgotten() -> Iterator[int]:
-    """Let no thread call `forget` inside the block, and give how often that was done before."""
+    """Let no thread clear the cache inside the block. Yields how often it was cleared before."""
     with _memory:
         yield _times_forgotten
 
 
 def _after_fork_in_child() -> None:
     global _memory
-    _memory = threading.Lock()  # a thread of the parent, which did not come along, may have held it
+    _memory = threading.Lock()  # a thread of the parent may have held it, and threads do not survive a fork
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks

@@ -25,15 +25,14 @@ _HEADER, _CONFIG = "header", "gdalrc"
 class HeaderFile:
     """A file with the Authorization line, private to the user, that GDAL reads at every request.
 
-    It lies alone in a folder (0700) under XDG_RUNTIME_DIR, which is memory and private where
-    there is one, else under the temporary folder. The folder is locked for as long as its
-    process lives: a folder that nobody locks was left by a process that was killed, and the
-    next one sweeps it.
+    The file is in a folder of its own (0700): under XDG_RUNTIME_DIR if that is set, which is private and
+    in memory, else under the temporary folder. The process locks the folder for as long as it lives. A
+    folder without a lock was left by a killed process, and the next process removes it.
 
     Raises
     ------
     SettingsError
-        If no place can be written to.
+        If neither folder can be written to.
     """
 
     _PREFIX = ".rio-terrascope-header-"
@@ -46,33 +45,33 @@ class HeaderFile:
         _header_files.add(self)
 
     def write(self, access_token: str) -> None:
-        """Replace the token, in one step: a request meets the old line or the new one.
+        """Replace the token in one step: a request finds the old line or the new one.
 
         Raises
         ------
         OSError
-            If the disk is full, say; the old line stays.
+            If it cannot be written, for example because the disk is full. The old line stays then.
         """
         replace_private_file(self.path, f"Authorization: Bearer {access_token}\n")
 
     def write_config(self, text: str) -> Path:
-        """Write a file beside the token's, for GDAL_CONFIG_FILE to name; `close` removes it too.
+        """Write a file for GDAL_CONFIG_FILE to name, beside the token's. `close` removes it too.
 
         Raises
         ------
         OSError
-            If the disk is full, say.
+            If it cannot be written, for example because the disk is full.
         """
         path = self.folder / _CONFIG
         replace_private_file(path, text)
         return path
 
     def close(self) -> None:
-        """Remove the file and its folder; in a forked child, leave the parent's alone."""
+        """Remove the file and its folder. In a forked child, this leaves the parent's alone."""
         self._cleanup()
 
     def disown(self) -> None:
-        """Let go of the parent's folder in a forked child, so that it is locked by the parent alone."""
+        """Release the parent's folder in a forked child, so that only the parent locks it."""
         self._cleanup.detach()
         if self._lock is not None:
             os.close(self._lock)
@@ -82,7 +81,7 @@ _header_files: "weakref.WeakSet[HeaderFile]" = weakref.WeakSet()
 
 
 def close_header_files() -> None:
-    """Remove all header files of this process: for who ends it without ado."""
+    """Remove all header files of this process, before it ends without cleaning up."""
     for header_file in list(_header_files):
         header_file.close()
 
@@ -99,7 +98,7 @@ def _private_folder(prefix: str) -> tuple[Path, int | None]:
     """Make a folder (0700) and lock it."""
     trouble = []
     for parent in _folders_for_secrets():
-        for _ in range(10):  # a sweeper may take the new folder for an abandoned one, once in a blue moon
+        for _ in range(10):  # in rare cases another process sweeps the new folder before it is locked
             try:
                 folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             except OSError as error:
@@ -116,7 +115,7 @@ def _private_folder(prefix: str) -> tuple[Path, int | None]:
 
 
 def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for as long as this process lives; None if somebody else has."""
+    """Lock a folder for as long as this process lives. None if another process has locked it."""
     if fcntl is None:  # pragma: no cover - Windows
         return None
     try:
@@ -132,7 +131,7 @@ def _try_lock(folder: Path) -> int | None:
 
 
 def _remove(folder: Path, lock: int | None, owner: int) -> None:
-    """Remove a header file and its folder, and nothing else that might be in there."""
+    """Remove a header file and its folder, unless the folder holds anything else."""
     if os.getpid() != owner:
         return
     with contextlib.suppress(OSError):
@@ -145,7 +144,7 @@ def _remove(folder: Path, lock: int | None, owner: int) -> None:
 
 
 def sweep() -> None:
-    """Remove the folders of header files that killed processes have left behind."""
+    """Remove the folders that killed processes have left behind."""
     if fcntl is None:  # pragma: no cover - Windows
         return
     for parent in _folders_for_secrets():
@@ -156,4 +155,4 @@ def sweep() -> None:
                 lock = _try_lock(folder)
                 if lock is not None:
                     _remove(folder, lock, os.getpid())
-                    log.info("swept %s, which a killed process had left", folder)
+                    log.info("removed %s, which a killed process had left behind", folder)

@@ -13,7 +13,7 @@ _OLDEST = (3, 7)  # path-specific options: GDAL 3.6, for HTTP options too: 3.7
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """Return the libgdal that rasterio has loaded; its symbols are found through rasterio's own module."""
+    """Return the libgdal that rasterio has loaded. Its symbols are found through rasterio's own module."""
     lib = ctypes.CDLL(rasterio._env.__file__)
     text, file, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int
     dataset = band = ctypes.c_void_p
@@ -48,7 +48,7 @@ def load() -> ctypes.CDLL:
 
 
 def why_not_scoped() -> str | None:
-    """Say why options cannot be set per path with this GDAL, or None where they can."""
+    """Say why this GDAL cannot set options per path; None if it can."""
     version = rasterio.__gdal_version__
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         return f"GDAL {version} is older than {_OLDEST[0]}.{_OLDEST[1]}"
@@ -70,14 +70,14 @@ def get_path_option(prefix: str, key: str) -> str | None:
 
 
 def get_own_path_option(prefix: str, key: str) -> str | None:
-    """Return the path-specific option alone: None where GDAL falls back on the configuration."""
+    """Return the path-specific option only; None if GDAL falls back on the configuration."""
     value = get_path_option(prefix, key)
     return None if value == get_config_option(key) else value
 
 
 @contextlib.contextmanager
 def for_this_thread(key: str, value: str) -> Iterator[None]:
-    """Set a configuration option inside the block, and in this thread alone."""
+    """Set a configuration option inside the block, in this thread only."""
     lib = load()
     before = lib.CPLGetThreadLocalConfigOption(key.encode(), None)
     lib.CPLSetThreadLocalConfigOption(key.encode(), value.encode())
@@ -89,17 +89,17 @@ def for_this_thread(key: str, value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Discard GDAL's warnings, errors and debug messages inside the block, in this thread alone.
+    """Discard GDAL's warnings, errors and debug messages inside the block, in this thread only.
 
-    Outside a `rasterio.Env`, as in a new thread, GDAL prints them to stderr. Whatever is wrong is
+    Outside a `rasterio.Env`, as in a new thread, GDAL prints them to stderr. Errors that matter are
     raised later, when rasterio reads the file.
 
-    The handler is GDAL's own. It never takes Python's lock (the GIL), as rasterio's does. It would
-    print debug messages, which may hold signed URLs, so CPL_DEBUG is off in the block even where the
-    user has set it. Outside of it, the user gets them as ever: rasterio logs them inside an Env.
+    The handler is GDAL's own. Unlike rasterio's, it never takes Python's lock (the GIL). But it prints
+    debug messages, which may hold signed URLs, so CPL_DEBUG is off in the block even if the user has
+    set it.
 
-    Do not call `dataset.read` inside the block. rasterio leaves a handler of its own behind when that
-    fails; it would be popped instead of this one, and the thread would stay quiet.
+    Do not call `dataset.read` inside the block. If that fails, rasterio leaves a handler behind. The
+    end of the block would then remove that one instead of this one, and the thread would stay quiet.
     """
     if why_not_scoped() is not None:
         yield

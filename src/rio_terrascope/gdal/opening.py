@@ -1,4 +1,4 @@
-"""Opening a file over HTTP, in spite of what GDAL keeps of it and of what other threads are doing."""
+"""Opening a file over HTTP, whatever GDAL has cached and other threads are doing."""
 
 import contextlib
 import ctypes
@@ -20,16 +20,16 @@ _FAILURE = 3  # CE_Failure
 
 
 def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
-    """Open a URL with `rasterio.open`, one thread at a time, and with all of its header.
+    """Open a URL with `rasterio.open`, one thread at a time, and with its whole header.
 
-    Where the connection broke in the middle of the header, it is opened once more: GDAL takes what came
-    for the whole, a dataset that may lack its georeferencing, nodata or colours.
+    If the connection broke inside the header, open the file again. GDAL would treat the partial
+    header as complete, and return a dataset without georeferencing, nodata or colours.
 
-    rasterio holds Python's lock (the GIL) when it first asks a dataset for its masks or overviews, and
-    GDAL reads their directories then. Where another thread is fetching the same bytes, GDAL waits for it;
-    and where that one has a warning to tell ("503, retrying"), it waits for the GIL: both for ever, and
-    with them every other thread. So the directories are read here, without the GIL at first, while no other
-    thread opens the URL.
+    Then read the directories of the overviews and masks, while no other thread opens the URL. This
+    avoids a deadlock. rasterio holds Python's lock (the GIL) when it first asks a dataset for its masks
+    or overviews, and GDAL reads their directories then. If another thread is fetching the same bytes,
+    GDAL waits for that thread; and if that thread has a warning to report ("503, retrying"), it waits
+    for the GIL. Neither ever ends.
 
     Parameters
     ----------
@@ -47,32 +47,13 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     rasterio.errors.RasterioIOError
         As `rasterio.open` does, and if the connection breaks again.
     """
-    with _alone(vsi_path(url)) as turn:
-        late = libgdal.get_config_option(LAZY_OFFSETS) if libgdal.why_not_scoped() is None else None
+    with _one_at_a_time(vsi_path(url)) as turn:
         for _ in range(2):
-            try:
-                dataset = rasterio.open(url, *args, **kwargs)
-            except RasterioIOError as error:
-                # of a server that does not answer, nothing more is asked
-                if not messages.is_about_the_header(error) or not is_cut_short(url):
-                    raise
-            else:
-                if not is_cut_short(url):
-                    if turn.read_when != (cache.times_forgotten(), late):
-                        read_directories(url)
-                    with cache.nothing_forgotten() as times:
-                        # again: somebody may have let GDAL forget them
-                        known = turn.read_when == (times, late)
-                        there = turn.overviews if known else read_directories(url)
-                        with libgdal.quiet():
-                            _ = dataset.mask_flag_enums  # the dataset's own, out of GDAL's memory
-                            read = len(dataset.overviews(1)) if dataset.count else 0
-                    # options may choose among the overviews
-                    if args or kwargs or there is None:
-                        return dataset
-                    if there == read:
-                        turn.read_when, turn.overviews = (times, late), there
-                        return dataset
+            dataset = _open(url, *args, **kwargs)
+            if dataset is not None:
+                # arguments may choose among the overviews, so their number tells nothing then
+                if _read_whole_header(dataset, url, turn) or args or kwargs:
+                    return dataset
                 dataset.close()
             cache.forget(url)
     raise RasterioIOError(
@@ -80,12 +61,46 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     )
 
 
+def _open(url: str, *args: Any, **kwargs: Any) -> Any:
+    """Open a URL with `rasterio.open`; return None if the connection broke inside the header."""
+    try:
+        dataset = rasterio.open(url, *args, **kwargs)
+    except RasterioIOError as error:
+        # ask nothing more of a server that does not answer
+        if messages.is_about_the_header(error) and is_cut_short(url):
+            return None
+        raise
+    if is_cut_short(url):
+        dataset.close()
+        return None
+    return dataset
+
+
+def _read_whole_header(dataset: Any, url: str, turn: "_Turn") -> bool:
+    """Let GDAL read all directories; return False if it has left out an overview."""
+    lazy = libgdal.get_config_option(LAZY_OFFSETS) if libgdal.why_not_scoped() is None else None
+    if turn.read_when != (cache.times_forgotten(), lazy):
+        read_directories(url)
+    with cache.nothing_forgotten() as times:
+        # again, since another thread may have cleared the cache since
+        known = turn.read_when == (times, lazy)
+        in_file = turn.overviews if known else read_directories(url)
+        with libgdal.quiet():
+            _ = dataset.mask_flag_enums  # the dataset's own directories, out of GDAL's cache
+            in_dataset = len(dataset.overviews(1)) if dataset.count else 0
+    if in_file is None:
+        return True
+    if in_file != in_dataset:
+        return False
+    turn.read_when, turn.overviews = (times, lazy), in_file
+    return True
+
+
 @libgdal.quiet()
 def is_cut_short(path: str) -> bool:
-    """Tell whether GDAL has only a part of a file's first bytes, from a connection that broke in the middle.
+    """Tell whether GDAL has only a part of a file's first bytes, because a connection broke.
 
-    GDAL takes such a part for the whole: what it opens from it may lack its georeferencing, its
-    nodata or its colours. No request is made for a file that has been opened.
+    For a file that has been opened, this makes no request.
     """
     if libgdal.why_not_scoped() is not None:
         return False
@@ -106,12 +121,12 @@ def is_cut_short(path: str) -> bool:
 
 @libgdal.quiet()
 def read_directories(path: str) -> int | None:
-    """Let GDAL read all of the header of a file that has been opened; return how many overviews it has.
+    """Let GDAL read the whole header of a file that has been opened; return its number of overviews.
 
-    -1 where that fails: GDAL leaves out the overviews whose directories it cannot read, without an error.
-    None where GDAL cannot be asked.
+    It is -1 if that fails: GDAL leaves out overviews whose directories it cannot read, without an error.
+    It is None if libgdal's functions cannot be called.
 
-    Without Python's lock, which ctypes gives up during a call; why, `open_whole` tells.
+    ctypes releases Python's lock (the GIL) during a call; `open_whole` says why that matters.
     """
     if libgdal.why_not_scoped() is not None:
         return None
@@ -131,8 +146,8 @@ def read_directories(path: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator["_Turn"]:
-    """Let one thread at a time pass for each path; those that wait learn what the ones before have read."""
+def _one_at_a_time(path: str) -> Iterator["_Turn"]:
+    """Let one thread at a time open a path. Threads that wait learn what earlier ones have read."""
     with _turns_lock:
         turn = _turns.setdefault(path, _Turn())
         turn.waiting += 1
@@ -147,13 +162,13 @@ def _alone(path: str) -> Iterator["_Turn"]:
 
 
 class _Turn:
-    """A path that is being opened, and how many threads wish to."""
+    """A path that is being opened, and the number of threads that open it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.waiting = 0
         self.overviews: int | None = None
-        # after how many times of forgetting, and whether late, its directories were read
+        # when its directories were read: how often the cache had been cleared, and LAZY_OFFSETS
         self.read_when: tuple[int, str | None] | None = None
 
 
@@ -162,7 +177,7 @@ _turns_lock = threading.Lock()
 
 
 def _after_fork_in_child() -> None:
-    # threads of the parent, which may have held the locks, did not come along
+    # threads of the parent may have held the locks, and do not survive a fork
     global _turns_lock
     _turns_lock = threading.Lock()
     _turns.clear()
