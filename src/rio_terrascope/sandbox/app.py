@@ -16,7 +16,7 @@ from .journal import Authorization, Journal, Request, ServerName
 
 
 @dataclass(frozen=True)
-class Incoming:
+class IncomingRequest:
     """A request that has arrived."""
 
     scope: Scope
@@ -49,7 +49,7 @@ class Incoming:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Credentials:
     """What a server makes of a request before it answers."""
 
     authorization: Authorization
@@ -60,14 +60,15 @@ class Judgement:
 class Site(Protocol):
     """What makes one server different from the others."""
 
-    def judge(self, incoming: Incoming) -> Judgement:
-        """Say what the request's credentials are worth."""
+    def inspect(self, incoming: IncomingRequest) -> Credentials:
+        """Return what is known about the request's credentials: by default, only whether there are any."""
+        return Credentials("present" if incoming.authorizations else "none")
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
+    def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
         """Answer one request."""
 
 
-class Front:
+class App:
     """One server, as an ASGI application: journal, latency, faults, then the site's answer.
 
     Parameters
@@ -93,23 +94,23 @@ class Front:
         # A request with a body is read before anything else, so that the journal knows the grant
         # of a token request even where a fault takes its answer away.
         body = await _read_body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
-        incoming = Incoming(scope, body)
-        judgement = self._site.judge(incoming)
-        number = self._note(incoming, judgement)
-        send = self._noting(number, incoming.method, send)
+        incoming = IncomingRequest(scope, body)
+        credentials = self._site.inspect(incoming)
+        number = self._record(incoming, credentials)
+        send = self._recording_answer(number, incoming.method, send)
 
         if self._faults.latency:
             await asyncio.sleep(self._faults.latency)
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._site.answer(incoming, judgement)(scope, receive, send)
+            await self._site.answer(incoming, credentials)(scope, receive, send)
 
         fault = self._faults.take(
             self._name, incoming.method, incoming.path, incoming.query, incoming.headers
         )
-        await (fault.around(answer) if fault else answer)(scope, receive, send)
+        await (fault.wrap(answer) if fault else answer)(scope, receive, send)
 
-    def _note(self, incoming: Incoming, judgement: Judgement) -> int:
+    def _record(self, incoming: IncomingRequest, credentials: Credentials) -> int:
         headers: dict[str, str] = {}
         for name, value in incoming.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -125,24 +126,24 @@ class Front:
                 headers=headers,
                 range=headers.get("range"),
                 connection=incoming.scope["client"][1],
-                authorization=judgement.authorization,
-                grant=judgement.grant,
-                username=judgement.username,
+                authorization=credentials.authorization,
+                grant=credentials.grant,
+                username=credentials.username,
             )
         )
         return number
 
-    def _noting(self, number: int, method: str, send: Send) -> Send:
+    def _recording_answer(self, number: int, method: str, send: Send) -> Send:
         """Wrap `send` so that the journal knows the answer before the client does."""
 
-        async def noting(message: Message) -> None:
+        async def recording(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._journal.update(number, status=message["status"])
             elif method != "HEAD" and message.get("body"):
                 self._journal.sent(number, len(message["body"]))
             await send(message)
 
-        return noting
+        return recording
 
 
 async def _read_body(receive: Receive) -> bytes:

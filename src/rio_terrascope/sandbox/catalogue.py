@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import scenes
-from .app import Incoming, Judgement
+from .app import Credentials, IncomingRequest, Site
 from .data import Files
 from .paths import COLLECTIONS
 
@@ -26,15 +26,15 @@ CONFORMANCE = [
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
 
-PAGE = 10
+PAGE_SIZE = 10
 """Items on a page, where nothing else is asked for."""
 
-LARGEST_PAGE = 10_000
+MAX_PAGE_SIZE = 10_000
 
 _JSON, _GEOJSON = "application/json", "application/geo+json"
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that the catalogue cannot answer.
 
     Parameters
@@ -51,7 +51,7 @@ class Refused(Exception):
         self.description = description
 
 
-class CatalogueSite:
+class CatalogueSite(Site):
     """What the catalogue answers.
 
     Parameters
@@ -76,11 +76,7 @@ class CatalogueSite:
         connect = f"{issuer}/.well-known/openid-configuration"
         self._auth = {"oidc": {"type": "openIdConnect", "openIdConnectUrl": connect}}
 
-    def judge(self, incoming: Incoming) -> Judgement:
-        """Say whether an Authorization header came along; there should be none."""
-        return Judgement("present" if incoming.authorizations else "none")
-
-    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
+    def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
         """Answer one request, in a thread: to import rasterio, and to look into files, takes its time."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,20 +85,20 @@ class CatalogueSite:
 
         return answer
 
-    def _answer(self, incoming: Incoming) -> Response:
+    def _answer(self, incoming: IncomingRequest) -> Response:
         is_search = incoming.path == "/search"
         allowed = ("GET", "HEAD", "POST") if is_search else ("GET", "HEAD")
         if incoming.method not in allowed:
             return Response(status_code=405, headers={"Allow": ", ".join(allowed)})
         try:
-            found = self._found(incoming)
-        except Refused as refused:
-            code = "NotFoundError" if refused.status == 404 else "InvalidQueryParameter"
-            return JSONResponse({"code": code, "description": refused.description}, refused.status)
+            found = self._route(incoming)
+        except RequestError as error:
+            code = "NotFoundError" if error.status == 404 else "InvalidQueryParameter"
+            return JSONResponse({"code": code, "description": error.description}, error.status)
         is_geojson = found.get("type") in ("Feature", "FeatureCollection")
         return JSONResponse(found, media_type=_GEOJSON if is_geojson else _JSON)
 
-    def _found(self, incoming: Incoming) -> dict[str, Any]:
+    def _route(self, incoming: IncomingRequest) -> dict[str, Any]:
         match incoming.path.strip("/").split("/"):
             case [""]:
                 return self._landing_page()
@@ -122,9 +118,9 @@ class CatalogueSite:
                 self._collection(id_)
                 for item in self._items([id_]):
                     if item["id"] == item_id:
-                        return self._linked(item)
-                raise Refused(404, f"Item {item_id} in Collection {id_} does not exist.")
-        raise Refused(404, "Not Found")
+                        return self._with_links(item)
+                raise RequestError(404, f"Item {item_id} in Collection {id_} does not exist.")
+        raise RequestError(404, "Not Found")
 
     # Landing page and collections
 
@@ -153,7 +149,7 @@ class CatalogueSite:
     def _collections(self) -> dict[str, dict[str, Any]]:
         world: list[float] = [-180, -60, 180, 83]
         collections = [
-            self._described(
+            self._describe_collection(
                 id_,
                 f"ESA WorldCover {year}",
                 f"The land cover of the world in {year} at 10 m. The sandbox has the tiles it was given.",
@@ -164,7 +160,7 @@ class CatalogueSite:
             )
             for year, id_ in COLLECTIONS.items()
         ]
-        ndvi = self._described(
+        ndvi = self._describe_collection(
             scenes.COLLECTION,
             "Sentinel-2 NDVI (synthetic)",
             "Invented vegetation: the sandbox makes its pixels up.",
@@ -175,7 +171,7 @@ class CatalogueSite:
         )
         return {collection["id"]: collection for collection in [*collections, ndvi]}
 
-    def _described(
+    def _describe_collection(
         self,
         id_: str,
         title: str,
@@ -210,7 +206,7 @@ class CatalogueSite:
         try:
             return self._collections()[id_]
         except KeyError:
-            raise Refused(404, f"Collection {id_} does not exist.") from None
+            raise RequestError(404, f"Collection {id_} does not exist.") from None
 
     # Items
 
@@ -222,7 +218,7 @@ class CatalogueSite:
         wanted = set(collections) or set(self._collections())
         return describe(self._files, wanted, self._data_origin, self._archive, self._auth)
 
-    def _linked(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _with_links(self, item: dict[str, Any]) -> dict[str, Any]:
         collection = f"/collections/{item['collection']}"
         links = [
             self._link("self", f"{collection}/items/{item['id']}", _GEOJSON),
@@ -232,19 +228,19 @@ class CatalogueSite:
         ]
         return item | {"links": links}
 
-    def _search(self, incoming: Incoming, collection: str | None = None) -> dict[str, Any]:
-        asked = _asked(incoming)
-        limit = _whole(asked, "limit", PAGE)
-        start = _whole(asked, "token", 0)
+    def _search(self, incoming: IncomingRequest, collection: str | None = None) -> dict[str, Any]:
+        parameters = _parameters(incoming)
+        limit = _integer(parameters, "limit", PAGE_SIZE)
+        start = _integer(parameters, "token", 0)
         if limit < 1:
-            raise Refused(400, "limit: it should be 1 or more")
-        wanted = _Wanted(asked | ({"collections": [collection]} if collection else {}))
-        matched = [item for item in self._items(wanted.collections) if wanted.meets(item)]
-        end = start + min(limit, LARGEST_PAGE)
-        page = [self._linked(item) for item in matched[start:end]]
+            raise RequestError(400, "limit: it should be 1 or more")
+        wanted = _Query(parameters | ({"collections": [collection]} if collection else {}))
+        matched = [item for item in self._items(wanted.collections) if wanted.matches(item)]
+        end = start + min(limit, MAX_PAGE_SIZE)
+        page = [self._with_links(item) for item in matched[start:end]]
         links = [self._link("root")]
         if end < len(matched):
-            links.append(self._next(incoming, asked | {"token": str(end)}))
+            links.append(self._next(incoming, parameters | {"token": str(end)}))
         return {
             "type": "FeatureCollection",
             "features": page,
@@ -253,97 +249,97 @@ class CatalogueSite:
             "numberReturned": len(page),
         }
 
-    def _next(self, incoming: Incoming, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _next(self, incoming: IncomingRequest, parameters: Mapping[str, Any]) -> dict[str, Any]:
         if incoming.method == "POST":
-            return self._link("next", incoming.path, _GEOJSON, method="POST", body=dict(asked))
-        return self._link("next", f"{incoming.path}?{urlencode(asked)}", _GEOJSON, method="GET")
+            return self._link("next", incoming.path, _GEOJSON, method="POST", body=dict(parameters))
+        return self._link("next", f"{incoming.path}?{urlencode(parameters)}", _GEOJSON, method="GET")
 
 
-class _Wanted:
+class _Query:
     """What a search asks for."""
 
-    def __init__(self, asked: Mapping[str, Any]) -> None:
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
         import shapely
         from shapely.geometry import shape
 
         self._shape = shape
-        self.collections = _names(asked.get("collections"))
-        self._ids = _names(asked.get("ids"))
-        self._from, self._to = _interval(asked.get("datetime"))
+        self.collections = _names(parameters.get("collections"))
+        self._ids = _names(parameters.get("ids"))
+        self._from, self._to = _interval(parameters.get("datetime"))
         self._area: Any = None
-        if asked.get("bbox") and asked.get("intersects"):
-            raise Refused(400, "intersects and bbox are mutually exclusive")
-        if asked.get("bbox"):
-            west, south, east, north = _bbox(asked["bbox"])
+        if parameters.get("bbox") and parameters.get("intersects"):
+            raise RequestError(400, "intersects and bbox are mutually exclusive")
+        if parameters.get("bbox"):
+            west, south, east, north = _bbox(parameters["bbox"])
             self._area = shapely.box(west, south, east, north)
             if west > east:  # across the antimeridian
                 self._area = shapely.box(west, south, 180, north) | shapely.box(-180, south, east, north)
-        elif asked.get("intersects"):
+        elif parameters.get("intersects"):
             try:
-                given = asked["intersects"]
+                given = parameters["intersects"]
                 self._area = shape(json.loads(given) if isinstance(given, str) else given)
             except Exception:  # whatever a strange geometry sets off
-                raise Refused(400, "intersects: not a GeoJSON geometry") from None
+                raise RequestError(400, "intersects: not a GeoJSON geometry") from None
 
-    def meets(self, item: Mapping[str, Any]) -> bool:
+    def matches(self, item: Mapping[str, Any]) -> bool:
         """Say whether an item is what the search asks for."""
         if self._ids and item["id"] not in self._ids:
             return False
         properties = item["properties"]
-        begin = _moment(properties.get("start_datetime") or properties["datetime"])
-        end = _moment(properties.get("end_datetime") or properties["datetime"])
+        begin = _datetime(properties.get("start_datetime") or properties["datetime"])
+        end = _datetime(properties.get("end_datetime") or properties["datetime"])
         if (self._from and end < self._from) or (self._to and begin > self._to):
             return False
         return self._area is None or bool(self._area.intersects(self._shape(item["geometry"])))
 
 
-def _asked(incoming: Incoming) -> dict[str, Any]:
+def _parameters(incoming: IncomingRequest) -> dict[str, Any]:
     """Return the parameters of a search, whichever way they came."""
     if incoming.method != "POST":
         return dict(parse_qsl(incoming.query))
     try:
-        asked = json.loads(incoming.body or b"{}")
+        parameters = json.loads(incoming.body or b"{}")
     except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
-        raise Refused(400, "the body is not a JSON object")
-    return asked
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise RequestError(400, "the body is not a JSON object")
+    return parameters
 
 
-def _whole(asked: Mapping[str, Any], name: str, default: int) -> int:
-    value = asked.get(name)
+def _integer(parameters: Mapping[str, Any], name: str, default: int) -> int:
+    value = parameters.get(name)
     if value is None:
         return default
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise Refused(400, f"{name}: {value!r} is not a number") from None
+        raise RequestError(400, f"{name}: {value!r} is not a number") from None
 
 
 def _names(given: object) -> set[str]:
     if given is None or given == "":
         return set()
-    return set(given.split(",")) if isinstance(given, str) else set(map(str, _listed(given)))
+    return set(given.split(",")) if isinstance(given, str) else set(map(str, _list(given)))
 
 
 def _bbox(given: object) -> tuple[float, float, float, float]:
     try:
-        numbers = [float(number) for number in _listed(given)]
+        numbers = [float(number) for number in _list(given)]
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) == 6:  # with heights
         numbers = [*numbers[:2], *numbers[3:5]]
     if len(numbers) != 4 or numbers[1] > numbers[3]:
-        raise Refused(400, "bbox: west, south, east, north are wanted")
+        raise RequestError(400, "bbox: west, south, east, north are wanted")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
-def _listed(given: object) -> list[Any]:
+def _list(given: object) -> list[Any]:
     if isinstance(given, str):
         return given.split(",")
     if isinstance(given, list):
         return given
-    raise Refused(400, f"{given!r} is not a list")
+    raise RequestError(400, f"{given!r} is not a list")
 
 
 def _interval(given: object) -> tuple[datetime | None, datetime | None]:
@@ -351,21 +347,21 @@ def _interval(given: object) -> tuple[datetime | None, datetime | None]:
     if given is None or given == "":
         return None, None
     first, slash, last = str(given).partition("/")
-    begin, end = (_moment(part) if part not in ("", "..") else None for part in (first, last or ""))
+    begin, end = (_datetime(part) if part not in ("", "..") else None for part in (first, last or ""))
     if not slash:
         end = begin
     if begin is None and end is None:
-        raise Refused(400, f"datetime: {given!r} is open at both ends")
+        raise RequestError(400, f"datetime: {given!r} is open at both ends")
     if begin and end and begin > end:
-        raise Refused(400, f"datetime: {given!r} ends before it begins")
+        raise RequestError(400, f"datetime: {given!r} ends before it begins")
     return begin, end
 
 
-def _moment(text: str) -> datetime:
+def _datetime(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or "T" not in text.upper() or moment.tzinfo is None:
-        raise Refused(400, f"datetime: {text!r} is not as RFC 3339 wants it, 2021-06-14T00:00:00Z say")
+        raise RequestError(400, f"datetime: {text!r} is not as RFC 3339 wants it, 2021-06-14T00:00:00Z say")
     return moment.astimezone(UTC)

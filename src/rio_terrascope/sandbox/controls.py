@@ -161,11 +161,11 @@ class Controls:
 
     def no_ranges(self, on: bool = True) -> None:
         """Let the data server ignore Range: 200 and the whole file."""
-        self._running.call("switch", name="ranges", value=not on)
+        self._running.call("set", name="ranges", value=not on)
 
     def login_page(self, on: bool = True) -> None:
         """Let the data server redirect to a login page (200, HTML) instead of answering 401."""
-        self._running.call("switch", name="login_page", value=on)
+        self._running.call("set", name="login_page", value=on)
 
     def deny(self, match: str) -> None:
         """Let the data server answer 403 to valid tokens where the path contains `match`: no licence."""
@@ -173,7 +173,7 @@ class Controls:
 
     def latency(self, seconds: float) -> None:
         """Wait this long before each answer, on all servers."""
-        self._running.call("switch", name="latency", value=seconds)
+        self._running.call("set", name="latency", value=seconds)
 
     def heal(self) -> None:
         """End all faults; accounts are again as at the start, but tokens that were ended stay dead."""
@@ -186,11 +186,11 @@ class Controls:
 
     def revoke_tokens(self) -> None:
         """Make every access token so far worth nothing; refresh tokens still work."""
-        self._running.call("end_tokens", verdict="revoked")
+        self._running.call("end_tokens", state="revoked")
 
     def expire_tokens(self) -> None:
         """Make every access token so far expired; refresh tokens still work."""
-        self._running.call("end_tokens", verdict="expired")
+        self._running.call("end_tokens", state="expired")
 
     def end_sessions(self) -> None:
         """Make every access and refresh token so far worth nothing ("Session not active")."""

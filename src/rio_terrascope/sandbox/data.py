@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .app import Incoming, Judgement
+from .app import Credentials, IncomingRequest, Site
 from .faults import Faults
 from .identity import Identity
 from .journal import ServerName
@@ -26,7 +26,7 @@ DOWNLOAD = "/download/"
 OPEN = f"{DOWNLOAD}open/"
 REDIRECT = f"{DOWNLOAD}redirect/"
 
-READ_NOW = 2**22
+SHORT_RANGE = 2**22
 """Bytes of a range that is read on the event loop: a block or two, some milliseconds at most."""
 
 
@@ -35,7 +35,7 @@ class Files:
 
     def __init__(self) -> None:
         self._paths: dict[str, str] = {}
-        self._to_make: dict[str, Callable[[], str]] = {}
+        self._deferred: dict[str, Callable[[], str]] = {}
         self._making = threading.Lock()
         # Only its answer to one file is used: ranges, HEAD, ETag, Last-Modified, conditional requests.
         self._static = StaticFiles()
@@ -43,42 +43,42 @@ class Files:
     def add(self, url_path: str, file: str) -> None:
         """Offer a file, in place of another that had the same URL path."""
         self._paths[url_path] = file
-        self._to_make.pop(url_path, None)
+        self._deferred.pop(url_path, None)
 
-    def promise(self, url_path: str, make: Callable[[], str]) -> None:
+    def add_deferred(self, url_path: str, make: Callable[[], str]) -> None:
         """Offer a file that is only made when somebody asks for it; `make` returns its local path."""
-        self._to_make[url_path] = make
+        self._deferred[url_path] = make
 
     def paths(self) -> list[str]:
         """Return the URL paths of all files, those to be made included."""
-        return [*self._paths, *self._to_make]
+        return [*self._paths, *self._deferred]
 
-    def make(self, url_path: str) -> str | None:
+    def local(self, url_path: str) -> str | None:
         """Return the local file under a URL path, and make it if it was promised; None: there is none."""
         with self._making:
-            make = self._to_make.get(url_path)
+            make = self._deferred.get(url_path)
             if make is not None:
                 made = make()
-                if self._to_make.get(url_path) is make:
+                if self._deferred.get(url_path) is make:
                     self.add(url_path, made)
         return self._paths.get(url_path)
 
-    async def local(self, url_path: str) -> str | None:
-        """Do the same as `make`, in a thread, so that other requests are answered in the meantime."""
-        return await asyncio.to_thread(self.make, url_path)
+    async def local_async(self, url_path: str) -> str | None:
+        """Do the same as `local`, in a thread, so that other requests are answered in the meantime."""
+        return await asyncio.to_thread(self.local, url_path)
 
-    def answer(self, incoming: Incoming, *, ranges: bool = True) -> ASGIApp:
+    def answer(self, incoming: IncomingRequest, *, ranges: bool = True) -> ASGIApp:
         """Answer with a file, whatever its content is now, or with 404."""
-        if incoming.path not in self._to_make:
+        if incoming.path not in self._deferred:
             return self._answer(incoming, ranges=ranges)
 
-        async def make_first(scope: Scope, receive: Receive, send: Send) -> None:
-            await self.local(incoming.path)
+        async def answer_when_made(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.local_async(incoming.path)
             await self._answer(incoming, ranges=ranges)(scope, receive, send)
 
-        return make_first
+        return answer_when_made
 
-    def _answer(self, incoming: Incoming, *, ranges: bool) -> Response:
+    def _answer(self, incoming: IncomingRequest, *, ranges: bool) -> Response:
         if incoming.method not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
         # Only what was added is there: no directories, no .aux.xml or .ovr beside a file.
@@ -91,14 +91,16 @@ class Files:
             return PlainTextResponse("Not Found", 404)
         if ranges:
             response = self._static.file_response(file, status, incoming.scope)
-            return _read_now(file, status.st_size, incoming, response) or response
+            return _answer_short_range(file, status.st_size, incoming, response) or response
         del MutableHeaders(scope=incoming.scope)["range"]
         response = self._static.file_response(file, status, incoming.scope)
         response.headers["accept-ranges"] = "none"
         return response
 
 
-def _read_now(file: str, size: int, incoming: Incoming, response: Response) -> Response | None:
+def _answer_short_range(
+    file: str, size: int, incoming: IncomingRequest, response: Response
+) -> Response | None:
     """Return the answer to one short range at once; None leaves it to `response`.
 
     starlette reads files in threads, which for the thousands of small ranges of a test takes four times as
@@ -108,7 +110,7 @@ def _read_now(file: str, size: int, incoming: Incoming, response: Response) -> R
     if span is None or incoming.method != "GET" or response.status_code != 200:
         return None
     first, last = int(span[1]), min(int(span[2]), size - 1)
-    if not 0 <= last - first < READ_NOW or "if-range" in incoming.headers:
+    if not 0 <= last - first < SHORT_RANGE or "if-range" in incoming.headers:
         return None
     with open(file, "rb") as opened:
         opened.seek(first)
@@ -117,7 +119,7 @@ def _read_now(file: str, size: int, incoming: Incoming, response: Response) -> R
     return Response(content, 206, {**headers, "content-range": f"bytes {first}-{last}/{size}"})
 
 
-class OpenSite:
+class OpenSite(Site):
     """The open server: files for everybody.
 
     Parameters
@@ -129,16 +131,12 @@ class OpenSite:
     def __init__(self, files: Files) -> None:
         self._files = files
 
-    def judge(self, incoming: Incoming) -> Judgement:
-        """Say whether an Authorization header came along; there should be none."""
-        return Judgement("present" if incoming.authorizations else "none")
-
-    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
+    def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
         """Answer one request."""
         return self._files.answer(incoming)
 
 
-class DataSite:
+class DataSite(Site):
     """Terrascope's data server: files for those who bring one valid token.
 
     Parameters
@@ -169,26 +167,26 @@ class DataSite:
         self._origins = origins
         self._login_url = login_url
 
-    def judge(self, incoming: Incoming) -> Judgement:
+    def inspect(self, incoming: IncomingRequest) -> Credentials:
         """Say what the token is worth."""
         authorizations = incoming.authorizations
         if not authorizations:
-            return Judgement("none")
+            return Credentials("none")
         if len(authorizations) > 1:
-            return Judgement("duplicate")
+            return Credentials("duplicate")
         scheme, _, token = authorizations[0].partition(" ")
         if scheme.lower() != "bearer":
-            return Judgement("invalid")
-        verdict, username = self._identity.judge(token)
-        return Judgement(verdict, username=username)
+            return Credentials("invalid")
+        state, username = self._identity.check(token)
+        return Credentials(state, username=username)
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> ASGIApp:
+    def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
         """Answer one request."""
         path = incoming.path
         if not path.startswith(DOWNLOAD):
             return PlainTextResponse("Not Found", 404)
         if not path.startswith(OPEN):
-            if judgement.authorization != "valid":
+            if credentials.authorization != "valid":
                 return self._unauthorized()
             if any(part in f"{path}?{incoming.query}" for part in self._faults.denied):
                 return HTMLResponse("<html><body><h1>403 Forbidden</h1></body></html>\n", 403)

@@ -13,12 +13,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import connection as wire
+from . import connection
 from .journal import ServerName
 
 Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range"]
 
-DRIP = 1024
+CHUNK = 1024
 """Bytes in one chunk of a dripping body."""
 
 
@@ -78,27 +78,27 @@ class Fault:
         needs_body = self.kind in ("truncate", "drip") or self.after is not None
         return not (needs_body and method == "HEAD")
 
-    def around(self, answer: ASGIApp) -> ASGIApp:
+    def wrap(self, answer: ASGIApp) -> ASGIApp:
         """Return an application that does the wrong thing instead of, or around, the right answer."""
 
         async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
             if self.kind == "fail":
                 await self._response()(scope, receive, send)
             elif self.kind == "hang":
-                await _first(_disconnected(receive), self.healed.wait())
-                await wire.reset(scope)
+                await _wait_for_any(_disconnected(receive), self.healed.wait())
+                await connection.reset(scope)
                 await _disconnected(receive)
             elif self.kind == "reset" and self.after is None:
-                await wire.reset(scope)
+                await connection.reset(scope)
                 await _disconnected(receive)
             elif self.kind in ("reset", "truncate"):
-                end = wire.reset if self.kind == "reset" else wire.close
-                await answer(scope, receive, _cut(send, self.after or 0, lambda: end(scope)))
+                end = connection.reset if self.kind == "reset" else connection.close
+                await answer(scope, receive, _cutting(send, self.after or 0, lambda: end(scope)))
                 await _disconnected(receive)
             elif self.kind == "drip":
                 await answer(scope, receive, _dripping(send, self.seconds))
             else:
-                await answer(scope, receive, _shifted(send, self.shifted))
+                await answer(scope, receive, _shifting(send, self.shifted))
 
         return faulty
 
@@ -179,7 +179,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _first(*waits: Awaitable[object]) -> None:
+async def _wait_for_any(*waits: Awaitable[object]) -> None:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -188,12 +188,12 @@ async def _first(*waits: Awaitable[object]) -> None:
             task.cancel()
 
 
-def _cut(send: Send, size: int, end: Callable[[], Awaitable[None]]) -> Send:
+def _cutting(send: Send, size: int, end: Callable[[], Awaitable[None]]) -> Send:
     """Pass on the headers and `size` bytes of the body, then end the connection."""
     left = size
     ended = False
 
-    async def cut(message: Message) -> None:
+    async def cutting(message: Message) -> None:
         nonlocal left, ended
         if ended:
             return
@@ -209,7 +209,7 @@ def _cut(send: Send, size: int, end: Callable[[], Awaitable[None]]) -> Send:
             ended = True
             await end()
 
-    return cut
+    return cutting
 
 
 def _dripping(send: Send, seconds: float) -> Send:
@@ -217,21 +217,21 @@ def _dripping(send: Send, seconds: float) -> Send:
 
     async def dripping(message: Message) -> None:
         body = message.get("body", b"")
-        while len(body) > DRIP:
-            await send({"type": "http.response.body", "body": body[:DRIP], "more_body": True})
+        while len(body) > CHUNK:
+            await send({"type": "http.response.body", "body": body[:CHUNK], "more_body": True})
             await asyncio.sleep(seconds)
-            body = body[DRIP:]
+            body = body[CHUNK:]
         await send({**message, "body": body} if body else message)
 
     return dripping
 
 
-def _shifted(send: Send, with_body: bool) -> Send:
+def _shifting(send: Send, with_body: bool) -> Send:
     """Pass on a Content-Range that is one byte off; the body too, if told."""
     is_range = False
     is_first = True
 
-    async def shifted(message: Message) -> None:
+    async def shifting(message: Message) -> None:
         nonlocal is_range, is_first
         if message["type"] == "http.response.start" and message["status"] == 206:
             is_range = True
@@ -248,4 +248,4 @@ def _shifted(send: Send, with_body: bool) -> Send:
             message = {**message, "body": body if message.get("more_body") else body + b"\0"}
         await send(message)
 
-    return shifted
+    return shifting

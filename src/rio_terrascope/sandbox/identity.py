@@ -16,7 +16,7 @@ from joserfc.jwk import KeySet, RSAKey
 
 CLIENT_ID = "public"
 
-Verdict = Literal["valid", "expired", "revoked", "invalid"]
+TokenState = Literal["valid", "expired", "revoked", "invalid"]
 
 
 class GrantError(Exception):
@@ -88,7 +88,7 @@ class Identity:
         self._refresh_lifetime = refresh_lifetime
         self._rotate = rotate
         self._key = RSAKey.generate_key(2048, {"use": "sig", "alg": "RS256"}, auto_kid=True)
-        self._access: dict[str, Verdict] = {}
+        self._access: dict[str, TokenState] = {}
         self._refresh: dict[str, RefreshToken] = {}
         self._sessions: set[str] = set()
         # The signature of a token is the same at each of its thousand requests.
@@ -160,8 +160,8 @@ class Identity:
         self._refresh[refresh_token] = RefreshToken(username, session, now + self._refresh_lifetime)
         return {
             "access_token": access_token,
-            "expires_in": _whole(self._token_lifetime),
-            "refresh_expires_in": _whole(self._refresh_lifetime),
+            "expires_in": _json_number(self._token_lifetime),
+            "refresh_expires_in": _json_number(self._refresh_lifetime),
             "refresh_token": refresh_token,
             "token_type": "Bearer",
             "not-before-policy": 0,
@@ -171,15 +171,15 @@ class Identity:
 
     # What an access token is worth
 
-    def judge(self, access_token: str) -> tuple[Verdict, str | None]:
+    def check(self, access_token: str) -> tuple[TokenState, str | None]:
         """Return what a token is worth now, and whose it is."""
         claims = self._claims(access_token)
         if claims is None:
             return "invalid", None
-        verdict = self._access.get(claims["jti"], "invalid")
-        if verdict == "valid" and time.time() >= claims["exp"]:
-            verdict = "expired"
-        return verdict, claims["preferred_username"]
+        state = self._access.get(claims["jti"], "invalid")
+        if state == "valid" and time.time() >= claims["exp"]:
+            state = "expired"
+        return state, claims["preferred_username"]
 
     def _verified_claims(self, access_token: str) -> dict[str, Any] | None:
         try:
@@ -190,9 +190,9 @@ class Identity:
 
     # What can go wrong with tokens and accounts
 
-    def end_tokens(self, verdict: Verdict) -> None:
-        """Make every access token so far worth `verdict`; refresh tokens live on."""
-        self._access = dict.fromkeys(self._access, verdict)
+    def end_tokens(self, state: TokenState) -> None:
+        """Make every access token so far worth `state`; refresh tokens live on."""
+        self._access = dict.fromkeys(self._access, state)
 
     def end_sessions(self) -> None:
         """Log everybody out: access and refresh tokens are dead."""
@@ -216,6 +216,6 @@ class Identity:
         self._accounts = {username: Account(password) for username, password in self._passwords.items()}
 
 
-def _whole(seconds: float) -> float | int:
+def _json_number(seconds: float) -> float | int:
     """Return 300 for 300.0, as Keycloak writes it, and 1.5 for 1.5."""
     return int(seconds) if seconds == int(seconds) else seconds

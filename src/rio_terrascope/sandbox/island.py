@@ -32,7 +32,7 @@ class Island:
         Each seed stands for an island of its own, always the same.
     row, column, height, width : int
         The box in which the land lies.
-    shelf : int
+    sea : int
         How far the sea reaches beyond the box, in pixels.
     """
 
@@ -41,12 +41,12 @@ class Island:
     column: int
     height: int
     width: int
-    shelf: int = 0
+    sea: int = 0
 
 
 ISLANDS = (
-    Island(seed=91, row=1_074_200, column=2_236_500, height=7_200, width=5_800, shelf=2_000),
-    Island(seed=9, row=1_059_000, column=2_247_500, height=3_000, width=2_400, shelf=2_800),
+    Island(seed=91, row=1_074_200, column=2_236_500, height=7_200, width=5_800, sea=2_000),
+    Island(seed=9, row=1_059_000, column=2_247_500, height=3_000, width=2_400, sea=2_800),
 )
 """What the sandbox shows, where São Tomé and Príncipe lie: 6.4° to 7.5° E, 0.1° S to 1.8° N."""
 
@@ -70,8 +70,8 @@ def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, in
         at most `STRIP` rows, and may reach beyond `rows`.
     """
     cover = _cover(island, year)
-    top, left = island.row - island.shelf, island.column - island.shelf
-    height, width = island.height + 2 * island.shelf, island.width + 2 * island.shelf
+    top, left = island.row - island.sea, island.column - island.sea
+    height, width = island.height + 2 * island.sea, island.width + 2 * island.sea
     x = np.linspace(-1, 1, width, dtype=np.float32) ** 2
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     columns = np.arange(island.width, dtype=np.int32)
@@ -80,15 +80,15 @@ def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, in
         if top + last <= rows.start or top + first >= rows.stop:
             continue
         strip = np.where(x + y[first:last] <= 1, np.uint8(WATER), np.uint8(NODATA))
-        on_land = np.arange(max(first - island.shelf, 0), min(last - island.shelf, island.height))
+        on_land = np.arange(max(first - island.sea, 0), min(last - island.sea, island.height))
         if on_land.size:
             # From the coarse grid to pixels: each looks up a neighbour at random, so that edges are as
             # ragged as classified imagery is, and blocks compress about as well.
             rng = np.random.default_rng((island.seed, first))
             jitter = rng.integers(0, 2 * GRAIN, (2, on_land.size, island.width), dtype=np.uint8)
             pixels = cover[(on_land[:, None] + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]
-            begin = on_land[0] + island.shelf - first
-            part = strip[begin : begin + on_land.size, island.shelf : island.shelf + island.width]
+            begin = on_land[0] + island.sea - first
+            part = strip[begin : begin + on_land.size, island.sea : island.sea + island.width]
             np.copyto(part, pixels, where=pixels != WATER)
         yield top + first, left, strip
 

@@ -28,7 +28,7 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
 ]
 
-_ON_DISK = {"Sentinel2": "TERRASCOPE_Sentinel2"}  # where a folder's name is another than in the URL
+_ARCHIVE_FOLDERS = {"Sentinel2": "TERRASCOPE_Sentinel2"}  # where a folder's name is another than in the URL
 
 
 def describe(
@@ -60,7 +60,7 @@ def describe(
         for url_path in files.paths()
         if (tile := worldcover_tile(url_path))
         and COLLECTIONS[tile[0]] in collections
-        and (file := files.make(url_path))
+        and (file := files.local(url_path))
         and (item := _worldcover(url_path, file, *tile))
     ]
     if scenes.COLLECTION in collections:
@@ -70,7 +70,7 @@ def describe(
         ((name, asset),) = item["assets"].items()
         url_path = asset["href"]
         first, _, rest = url_path.removeprefix("/download/").partition("/")
-        local = os.path.join(archive, _ON_DISK.get(first, first), rest)
+        local = os.path.join(archive, _ARCHIVE_FOLDERS.get(first, first), rest)
         asset = asset | {
             "href": data_origin + url_path,
             "auth:refs": list(auth),
@@ -89,7 +89,7 @@ def describe(
 def _worldcover(url_path: str, file: str, year: int, name: str) -> dict[str, Any] | None:
     try:
         status = os.stat(file)
-        asset = _raster(file, status.st_mtime_ns, status.st_size)
+        asset = _raster_fields(file, status.st_mtime_ns, status.st_size)
     except (OSError, RasterioError):
         return None
     begin, end = f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59Z"
@@ -103,7 +103,7 @@ def _worldcover(url_path: str, file: str, year: int, name: str) -> dict[str, Any
 
 
 @functools.lru_cache(maxsize=1024)
-def _raster(file: str, _changed: int, size: int) -> dict[str, Any]:
+def _raster_fields(file: str, _changed: int, size: int) -> dict[str, Any]:
     """Describe a raster; the time of its last change is there for the cache."""
     with rasterio.open(file) as dataset:
         if dataset.crs is None:

@@ -15,7 +15,7 @@ Authorization = Literal["none", "valid", "expired", "revoked", "invalid", "dupli
 The data server judges it. The others only say whether there was one ("present") or not ("none").
 """
 
-KEPT = 100_000
+MAX_REQUESTS = 100_000
 """Requests kept, so that a sandbox left running for days does not grow without end."""
 
 
@@ -85,7 +85,7 @@ class Journal:
         """Note a request."""
         self._requests[request.number] = request
         self.changes += 1
-        if len(self._requests) > KEPT:
+        if len(self._requests) > MAX_REQUESTS:
             del self._requests[next(iter(self._requests))]
 
     def update(self, number: int, **changes: Any) -> None:

@@ -98,7 +98,7 @@ class ServerProcess:
             self._process.wait()
         self._replies.close()
 
-    def let_go(self) -> None:
+    def close_pipes(self) -> None:
         """Close this process's ends of the pipes, in a forked child.
 
         With a copy of them open in a child, the server process would outlive its parent.
@@ -135,7 +135,7 @@ def _environment() -> dict[str, str]:
 
 def _after_fork() -> None:
     for process in list(_running):
-        process.let_go()
+        process.close_pipes()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import uvicorn
 
-from .app import Front, Site
+from .app import App, Site
 from .catalogue import CatalogueSite
 from .connection import Connection
 from .data import DataSite, Files, OpenSite
@@ -104,10 +104,12 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             files.add(url_path, file)
         if not config["tiles"]:
             for year, name in SYNTHETIC_TILES:
-                files.promise(worldcover_path(year, name), functools.partial(_make_tile, year, name, folder))
+                files.add_deferred(
+                    worldcover_path(year, name), functools.partial(_make_tile, year, name, folder)
+                )
         tiles = files.paths()
         for url_path, scene in SCENES.items():
-            files.promise(url_path, functools.partial(_make_scene, scene, folder))
+            files.add_deferred(url_path, functools.partial(_make_scene, scene, folder))
         identity = Identity(
             origins["sso"] + REALM,
             config["accounts"],
@@ -128,7 +130,7 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             asyncio.create_task(
                 _Server(
                     uvicorn.Config(
-                        Front(name, sites[name], journal, faults),
+                        App(name, sites[name], journal, faults),
                         http=Connection,
                         ws="none",
                         lifespan="off",
@@ -149,7 +151,9 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
         }
         _reply(replies, ready)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tasks[0].cancel)
-        control = asyncio.create_task(_obey(_commands(journal, faults, identity, sso, files), replies))
+        control = asyncio.create_task(
+            _run_commands(_commands(journal, faults, identity, sso, files), replies)
+        )
         await asyncio.wait([control, *tasks], return_when=asyncio.FIRST_COMPLETED)
     # At once: uvicorn would answer the requests under way with 500 and log each of them.
     os._exit(0)
@@ -171,9 +175,9 @@ def _commands(
         "changes": lambda: journal.changes,
         "clear": journal.clear,
         "add_file": files.add,
-        "file": files.local,
+        "file": files.local_async,
         "fault": lambda **fault: faults.add(Fault(**fault)),
-        "switch": lambda name, value: setattr(faults, name, value),
+        "set": lambda name, value: setattr(faults, name, value),
         "deny": lambda match: faults.denied.append(match),
         "heal": heal,
         "token_answer": sso.replace_answers,
@@ -185,7 +189,7 @@ def _commands(
     }
 
 
-async def _obey(commands: Mapping[str, Command], replies: BinaryIO) -> None:
+async def _run_commands(commands: Mapping[str, Command], replies: BinaryIO) -> None:
     """Carry out the parent's commands, one JSON a line, until there can be no more."""
     # A limit is there for lines from strangers; a replaced body may be long.
     lines = asyncio.StreamReader(limit=2**30)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from .app import Incoming, Judgement
+from .app import Credentials, IncomingRequest, Site
 from .identity import CLIENT_ID, GrantError, Identity
 
 REALM = "/auth/realms/terrascope"
@@ -25,7 +25,7 @@ type="password"><input type="submit" value="Sign In"></form></body></html>
 """
 
 
-class SsoSite:
+class SsoSite(Site):
     """What the login server answers.
 
     Parameters
@@ -52,19 +52,19 @@ class SsoSite:
         """Answer truthfully again."""
         self._replacement = None
 
-    def judge(self, incoming: Incoming) -> Judgement:
+    def inspect(self, incoming: IncomingRequest) -> Credentials:
         """Say which grant was asked for, and by whom."""
         form = _form(incoming)
         username = form.get("username", [None])[0]
         if refresh_token := form.get("refresh_token", [""])[0]:
             username = self._identity.refresh_username(refresh_token)
-        return Judgement(
-            authorization="present" if incoming.authorizations else "none",
+        return Credentials(
+            authorization=super().inspect(incoming).authorization,
             grant=form.get("grant_type", [None])[0],
             username=username,
         )
 
-    def answer(self, incoming: Incoming, judgement: Judgement) -> Response:
+    def answer(self, incoming: IncomingRequest, credentials: Credentials) -> Response:
         """Answer one request."""
         if incoming.path == TOKEN_PATH:
             if incoming.method != "POST":
@@ -80,7 +80,7 @@ class SsoSite:
             return HTMLResponse(_LOGIN_PAGE, headers=_NO_STORE)
         return JSONResponse({"error": "HTTP 404 Not Found"}, status_code=404)
 
-    def _token(self, incoming: Incoming) -> Response:
+    def _token(self, incoming: IncomingRequest) -> Response:
         if not _is_form(incoming):
             return JSONResponse({"error": "HTTP 415 Unsupported Media Type"}, status_code=415)
         try:
@@ -137,12 +137,12 @@ class SsoSite:
         }
 
 
-def _is_form(incoming: Incoming) -> bool:
+def _is_form(incoming: IncomingRequest) -> bool:
     media_type = incoming.headers.get("content-type", "").partition(";")[0]
     return media_type.strip().lower() == "application/x-www-form-urlencoded"
 
 
-def _form(incoming: Incoming) -> dict[str, list[str]]:
+def _form(incoming: IncomingRequest) -> dict[str, list[str]]:
     if incoming.path != TOKEN_PATH or not _is_form(incoming):
         return {}
     try:
