@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.enums import Resampling
-from rasterio.shutil import copy
 
+from .cog import create_cog
 from .island import GRAIN, smooth_noise
 from .scenes import CRS, FILE_SIZE, LEFT, NODATA, OFFSET, PIXEL, SCALE, SIZE, Scene
 
@@ -35,32 +33,21 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
     """
     column = (LEFT[scene.tile] - _WEST) // PIXEL
     pixels = _values(scene.day)[:, column : column + SIZE]
-    base = Path(path).with_suffix(".base.tif")
-    try:
-        with rasterio.open(
-            base,
-            "w",
-            driver="GTiff",
-            width=SIZE,
-            height=SIZE,
-            count=1,
-            dtype="uint8",
-            nodata=NODATA,
-            crs=CRS,
-            transform=rasterio.Affine(*scene.transform),
-            tiled=True,
-            blockxsize=512,
-            blockysize=512,
-        ) as dataset:
-            dataset.write(pixels, 1)
-            dataset.scales, dataset.offsets = (SCALE,), (OFFSET,)
-            dataset.set_band_description(1, "NDVI")
-            dataset.update_tags(copyright="Synthetic data made by rio-terrascope for tests; CC0 1.0")
-        with rasterio.open(base, "r+") as dataset:
-            dataset.build_overviews([2, 4], Resampling.average)
-        copy(base, path, driver="COG", compress="deflate", blocksize=512)
-    finally:
-        base.unlink(missing_ok=True)
+    with create_cog(
+        path,
+        size=SIZE,
+        block=512,
+        crs=CRS,
+        transform=scene.transform,
+        nodata=NODATA,
+        overviews=[2, 4],
+        resampling=Resampling.average,
+        sparse=False,
+    ) as dataset:
+        dataset.write(pixels, 1)
+        dataset.scales, dataset.offsets = (SCALE,), (OFFSET,)
+        dataset.set_band_description(1, "NDVI")
+        dataset.update_tags(copyright="Synthetic data made by rio-terrascope for tests; CC0 1.0")
     if os.path.getsize(path) > FILE_SIZE:
         raise ValueError(f"{scene.id} is larger than the {FILE_SIZE} bytes that the catalogue promises")
     os.truncate(path, FILE_SIZE)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.enums import Resampling
-from rasterio.shutil import copy
 from rasterio.windows import Window
 
+from .cog import create_cog
 from .island import ISLANDS, Island, land_cover
 from .paths import VERSIONS, worldcover_path
 
@@ -81,42 +80,31 @@ def write_tile(
     """
     top, left = north_west(name)
     west, north = left * 3 / SIZE - 180, 90 - top * 3 / SIZE
-    base = Path(path).with_suffix(".base.tif")
     # Sparse blocks, in the base as in the overviews, are what makes a tile of 1.3 gigapixels cheap:
     # what has no data is neither compressed nor written. Nearest, because mode takes ten times as long.
-    with rasterio.Env(
-        GDAL_NUM_THREADS="ALL_CPUS",
-        SPARSE_OK_OVERVIEW="YES",
-        GDAL_TIFF_OVR_BLOCKSIZE=OVERVIEW_BLOCK[year],
+    with (
+        rasterio.Env(
+            GDAL_NUM_THREADS="ALL_CPUS",
+            SPARSE_OK_OVERVIEW="YES",
+            GDAL_TIFF_OVR_BLOCKSIZE=OVERVIEW_BLOCK[year],
+        ),
+        create_cog(
+            path,
+            size=SIZE,
+            block=BLOCK,
+            crs="EPSG:4326",
+            transform=(3 / SIZE, 0, west, 0, -3 / SIZE, north),
+            nodata=0,
+            overviews=OVERVIEWS,
+            resampling=Resampling.nearest,
+            sparse=True,
+        ) as dataset,
     ):
-        try:
-            with rasterio.open(
-                base,
-                "w",
-                driver="GTiff",
-                width=SIZE,
-                height=SIZE,
-                count=1,
-                dtype="uint8",
-                nodata=0,
-                crs="EPSG:4326",
-                transform=rasterio.Affine(3 / SIZE, 0, west, 0, -3 / SIZE, north),
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
-                sparse_ok=True,
-                compress="lzw",
-            ) as dataset:
-                dataset.write_colormap(1, {code: (*rgb, 255) for code, (_, rgb) in CLASSES.items()})
-                dataset.update_tags(**_tags(year, name))
-                for island in islands:
-                    for row, column, strip in land_cover(island, year, range(top, top + SIZE)):
-                        _write_part(dataset, strip, row - top, column - left)
-            with rasterio.open(base, "r+") as dataset:
-                dataset.build_overviews(OVERVIEWS, Resampling.nearest)
-            copy(base, path, driver="COG", compress="deflate", blocksize=BLOCK, sparse_ok=True)
-        finally:
-            base.unlink(missing_ok=True)
+        dataset.write_colormap(1, {code: (*rgb, 255) for code, (_, rgb) in CLASSES.items()})
+        dataset.update_tags(**_tags(year, name))
+        for island in islands:
+            for row, column, strip in land_cover(island, year, range(top, top + SIZE)):
+                _write_part(dataset, strip, row - top, column - left)
 
 
 def _write_part(dataset: Any, pixels: npt.NDArray[np.uint8], row: int, column: int) -> None:
