@@ -38,21 +38,26 @@ def test_there_are_examples():
     assert len(python_blocks()) >= 5
 
 
-def test_the_examples_run(as_shipped, tmp_path):
-    """All in one process, in order, as a reader would paste them; Terrascope's name for the stand-in's."""
-    script = "\n".join(python_blocks())
-    script = script.replace("https://services.terrascope.be/", f"{as_shipped.origin}/")
+def run(server, folder, *command):
+    """Run a command with a server in Terrascope's stead, and return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", script],
-        env=os.environ | as_shipped.environ,
-        cwd=tmp_path,
+        [word.replace("https://services.terrascope.be/", f"{server.origin}/") for word in command],
+        env=os.environ | server.environ | {"PATH": f"{TSREAD.parent}{os.pathsep}{os.environ['PATH']}"},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "'blockxsize': 1024" in done.stdout
+    return done.stdout
+
+
+def test_the_examples_run(as_shipped, tmp_path):
+    """All in one process, in order, as a reader would paste them; Terrascope's name for the stand-in's."""
+    script = "\n".join(python_blocks())
+    printed = run(as_shipped, tmp_path, sys.executable, "-W", "error::UserWarning", "-c", script)
+    assert "'blockxsize': 1024" in printed
     assert list(tmp_path.iterdir()) == [tmp_path / "runtime"]
     assert {request.authorization for request in as_shipped.requests("data")} == {"valid"}
 
@@ -71,19 +76,9 @@ def test_the_table_is_what_its_command_prints():
 
 
 def run_commands(server, folder):
-    """Run README's shell commands on a server instead of Terrascope's; return what they print."""
+    """Run README's shell commands with a server in Terrascope's stead, and return what they print."""
     script = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
-    done = subprocess.run(
-        ["bash", "-euc", script.replace("https://services.terrascope.be/", f"{server.origin}/")],
-        env=os.environ | server.environ | {"PATH": f"{TSREAD.parent}{os.pathsep}{os.environ['PATH']}"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run(server, folder, "bash", "-euc", script)
 
 
 def test_the_commands_run(as_shipped, tmp_path):

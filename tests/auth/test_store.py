@@ -2,7 +2,6 @@
 
 import json
 import stat
-import threading
 
 import pytest
 
@@ -114,7 +113,7 @@ def test_a_source_of_it_is_the_account_of_its_user():
     assert source.account == TokenSource("ann", "p", settings=Settings()).account
 
 
-def test_processes_take_turns_and_nobody_uses_a_refresh_token_twice():
+def test_processes_take_turns_and_nobody_uses_a_refresh_token_twice(in_threads):
     save(SavedLogin("ann", token(1, expires_at=NOW - 1)))
     server = Endpoint()
     got = []
@@ -122,11 +121,7 @@ def test_processes_take_turns_and_nobody_uses_a_refresh_token_twice():
     def work():
         got.append(endpoint_with(server).refresh_grant("refresh1").access_token)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[work] * 8)
     assert got == ["access2"] * 8
     assert server.used == ["refresh1"]
     assert LoginStore(Settings()).load().token.refresh_token == "refresh2"

@@ -1,5 +1,6 @@
 """The refresh rules, each with a clock and an endpoint of the test's own: no test waits for time."""
 
+import contextlib
 import logging
 import os
 import pickle
@@ -28,17 +29,6 @@ class Endpoint:
         self.grants = []
         self.trouble = []  # raised one by one, before anything is answered
         self.before = lambda: None
-
-    def hold(self):
-        """Let the next grants wait; return the events "one has come" and "go on"."""
-        inside, proceed = threading.Event(), threading.Event()
-
-        def wait():
-            inside.set()
-            assert proceed.wait(10)
-
-        self.before = wait
-        return inside, proceed
 
     def _token(self, grant):
         self.grants.append(grant)
@@ -84,6 +74,26 @@ def make(clock, endpoint, **more):
         monotonic=clock.read_monotonic,
         **more,
     )
+
+
+@contextlib.contextmanager
+def held(endpoint, ask, threads=1):
+    """Call `ask` in threads; in the block, one of them waits for the endpoint, which answers at its end."""
+    inside, proceed = threading.Event(), threading.Event()
+
+    def wait():
+        inside.set()
+        assert proceed.wait(10)
+
+    endpoint.before = wait
+    asking = [threading.Thread(target=ask) for _ in range(threads)]
+    for thread in asking:
+        thread.start()
+    assert inside.wait(10)
+    yield
+    proceed.set()
+    for thread in asking:
+        thread.join(10)
 
 
 def down():
@@ -226,22 +236,15 @@ def test_a_new_password_is_adopted_if_it_is_right(source, endpoint, clock):
 
 
 def test_one_request_at_a_time_whoever_asks(source, endpoint):
-    inside, proceed = endpoint.hold()
     tokens = []
-    threads = [threading.Thread(target=lambda: tokens.append(source.get())) for _ in range(24)]
-    for thread in threads:
-        thread.start()
-    assert inside.wait(10)
-    proceed.set()
-    for thread in threads:
-        thread.join(10)
+    with held(endpoint, lambda: tokens.append(source.get()), threads=24):
+        pass
     assert endpoint.grants == ["password"]
     assert len(tokens) == 24
     assert len(set(map(id, tokens))) == 1
 
 
 def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
-    inside, proceed = endpoint.hold()
     endpoint.trouble = [InvalidCredentialsError("wrong")] * 24
     errors = []
 
@@ -251,13 +254,8 @@ def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
         except InvalidCredentialsError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(24)]
-    for thread in threads:
-        thread.start()
-    assert inside.wait(10)
-    proceed.set()
-    for thread in threads:
-        thread.join(10)
+    with held(endpoint, ask, threads=24):
+        pass
     assert endpoint.grants == ["password"]
     assert len(errors) == 24
     assert len(set(map(id, errors))) == 24  # a copy each, so that tracebacks do not mix
@@ -266,13 +264,8 @@ def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
 def test_others_go_on_with_a_valid_token_while_one_refreshes(source, endpoint, clock):
     first = source.get()
     clock.advance(250)
-    inside, proceed = endpoint.hold()
-    refresher = threading.Thread(target=source.get)
-    refresher.start()
-    assert inside.wait(10)
-    assert source.get() is first  # would hang if it waited
-    proceed.set()
-    refresher.join(10)
+    with held(endpoint, source.get):
+        assert source.get() is first  # would hang if it waited
     assert source.get().access_token == "access2"
 
 
@@ -376,10 +369,6 @@ def test_a_listener_in_trouble_is_told_again(source, endpoint, clock, caplog):
 def test_a_fork_in_the_middle_of_a_refresh(source, endpoint, clock):
     first = source.get()
     clock.advance(250)
-    inside, proceed = endpoint.hold()
-    refresher = threading.Thread(target=source.get)
-    refresher.start()
-    assert inside.wait(10)
 
     def renew():  # the lock is held by a thread that is not here
         endpoint.before = lambda: None
@@ -387,9 +376,8 @@ def test_a_fork_in_the_middle_of_a_refresh(source, endpoint, clock):
         # a password grant: the refresh token is left to the parent
         assert (source.get().access_token, endpoint.grants[-1]) == ("access3", "password")
 
-    in_child(renew)
-    proceed.set()
-    refresher.join(10)
+    with held(endpoint, source.get):
+        in_child(renew)
     assert source.get() is not first
 
 

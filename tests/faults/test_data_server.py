@@ -1,5 +1,6 @@
 """Every fault of the data server: what the user sees, how often it is asked, and that no pixel is wrong."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -98,6 +99,9 @@ def test_trouble_when_opening(row, sandbox, reads_right, prepare):
             reads_right(src)
 
 
+LASTING_WHILE_OPEN = [pytest.param(*p.values, id=p.id) for p in LASTING]  # these are other rows
+
+
 def asked(sandbox):
     """Return the requests for data, where they are redirected those that GDAL made before it followed."""
     requests = sandbox.requests("data")
@@ -110,7 +114,7 @@ def asked(sandbox):
     sees='`RasterioIOError`: "Read failed"; it reads on when the trouble is over',
     requests="at most 15 (a redirect to itself: 55)",
 )
-@pytest.mark.parametrize("prepare", [pytest.param(*p.values, id=p.id) for p in LASTING])
+@pytest.mark.parametrize("prepare", LASTING_WHILE_OPEN)
 def test_trouble_when_reading(row, sandbox, reads_right, prepare):
     with terrascope_env(**SOON), rasterio.open(sandbox.url()) as src:
         reads_right(src)
@@ -126,6 +130,12 @@ def test_trouble_when_reading(row, sandbox, reads_right, prepare):
         sandbox.heal()
         for _ in range(3):
             reads_right(src)
+
+
+def assert_same_layout(src, local):
+    assert src.profile == local.profile
+    assert src.colormap(1) == local.colormap(1)
+    assert src.overviews(1) == local.overviews(1)
 
 
 PASSING = [
@@ -165,9 +175,7 @@ def test_trouble_that_passes(row, sandbox, local, reads_right, prepare, stage):
                 prepare(sandbox)
             reads_right(src)
             row.costs(sandbox.requests("data"))
-            assert src.profile == local.profile
-            assert src.colormap(1) == local.colormap(1)
-            assert src.overviews(1) == local.overviews(1)
+            assert_same_layout(src, local)
             for _ in range(3):
                 reads_right(src)
 
@@ -198,10 +206,18 @@ def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
             assert after == 0  # nothing came that could have told it from a file that is no raster
             src = env.open(sandbox.url())
         with src:
-            assert src.profile == local.profile
-            assert src.colormap(1) == local.colormap(1)
-            assert src.overviews(1) == local.overviews(1)
+            assert_same_layout(src, local)
             reads_right(src)
+
+
+@contextlib.contextmanager
+def opened_without_header(sandbox, way, prepare):
+    """Open the tile, let GDAL forget its header, and let the trouble begin."""
+    with terrascope_env(**SOON) as env, (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
+        env.forget(sandbox.url())
+        prepare(sandbox)
+        sandbox.clear()
+        yield env, src
 
 
 @pytest.mark.fault(
@@ -210,22 +226,19 @@ def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
     requests="at most 20 (a redirect to itself: 77)",
 )
 @pytest.mark.parametrize("way", ["plain", "env.open"])
-@pytest.mark.parametrize("prepare", [pytest.param(*p.values, id=p.id) for p in LASTING])
+@pytest.mark.parametrize("prepare", LASTING_WHILE_OPEN)
 def test_trouble_when_the_header_is_gone(row, sandbox, reads_right, prepare, way):
     """GDAL would read where the blocks are later on, and take those for empty where it cannot."""
-    with terrascope_env(**SOON) as env:
-        with (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
-            env.forget(sandbox.url())
-            prepare(sandbox)
-            sandbox.clear()
-            with pytest.raises(RasterioIOError) as raised:
-                reads_right(src)
-            row.shows(raised.value)
-            row.costs(asked(sandbox))
+    with opened_without_header(sandbox, way, prepare) as (env, src):
+        with pytest.raises(RasterioIOError) as raised:
+            reads_right(src)
+        row.shows(raised.value)
+        row.costs(asked(sandbox))
+        src.close()
         sandbox.heal()
         env.forget(sandbox.url())
-        with rasterio.open(sandbox.url()) as src:
-            reads_right(src)
+        with rasterio.open(sandbox.url()) as again:
+            reads_right(again)
 
 
 @pytest.mark.fault(
@@ -239,21 +252,17 @@ def test_trouble_when_the_header_is_gone(row, sandbox, reads_right, prepare, way
 )
 def test_trouble_that_passes_when_the_header_is_gone(row, sandbox, local, lands, way, times, part):
     """The blocks whose places GDAL could not read would be zeros, beside others that are right."""
-    with terrascope_env(**SOON) as env:
-        with (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
-            env.forget(sandbox.url())
-            sandbox.fail(403, times=times)
-            sandbox.clear()
-            what = {"window": lands[0].window}
-            if part == "overview":
-                what = {"window": Window(5000, 16000, 16000, 16000), "out_shape": (100, 100)}
-            try:
-                pixels = src.read(1, **what)
-            except RasterioIOError as error:
-                row.shows(error)
-            else:
-                np.testing.assert_array_equal(pixels, local.read(1, **what))
-                row.shows_kind("RasterioIOError")
+    what = {"window": lands[0].window}
+    if part == "overview":
+        what = {"window": Window(5000, 16000, 16000, 16000), "out_shape": (100, 100)}
+    with opened_without_header(sandbox, way, lambda sandbox: sandbox.fail(403, times=times)) as (_, src):
+        try:
+            pixels = src.read(1, **what)
+        except RasterioIOError as error:
+            row.shows(error)
+        else:
+            np.testing.assert_array_equal(pixels, local.read(1, **what))
+            row.shows_kind("RasterioIOError")
         row.costs(sandbox.requests("data"))
 
 
@@ -403,9 +412,10 @@ def outcomes(src, versions):
 
 @pytest.fixture
 def replaced(sandbox, tmp_path, versions):
-    """Open a file, read its first block, replace it; yield the env, the URL, and the dataset."""
+    """Open a file, read its first block, replace it; yield the dataset. Afterwards read the new file."""
 
-    def run(compress, name):
+    @contextlib.contextmanager
+    def replaced(compress, name):
         file = tmp_path / name
         write(file, versions[0], compress)
         url = sandbox.add_file(file, f"/download/{name}")
@@ -414,9 +424,13 @@ def replaced(sandbox, tmp_path, versions):
             src.read(1, window=Window(0, 0, BLOCK, BLOCK))
             write(tmp_path / "next", versions[1], compress)
             (tmp_path / "next").replace(file)
-            yield env, url, src
+            sandbox.clear()
+            yield src
+            env.refresh()
+            with rasterio.open(url) as again:
+                assert outcomes(again, versions) == [1] * 16
 
-    return run
+    return replaced
 
 
 @pytest.mark.fault(
@@ -425,17 +439,13 @@ def replaced(sandbox, tmp_path, versions):
     requests="at most 16 for 16 blocks",
 )
 def test_file_replaced(row, sandbox, versions, replaced):
-    for env, url, src in replaced("deflate", "replaced.tif"):
-        sandbox.clear()
+    with replaced("deflate", "replaced.tif") as src:
         found = outcomes(src, versions)
         assert found[0] == 0
         errors = [outcome for outcome in found if isinstance(outcome, RasterioIOError)]
         assert len(errors) >= 14
         row.shows(errors[0])
         row.costs(sandbox.requests("data"))
-        env.refresh()
-        with rasterio.open(url) as again:
-            assert outcomes(again, versions) == [1] * 16
 
 
 @pytest.mark.fault(
@@ -445,16 +455,12 @@ def test_file_replaced(row, sandbox, versions, replaced):
 )
 def test_uncompressed_file_replaced(row, sandbox, versions, replaced):
     """GDAL compares neither ETag nor Last-Modified nor size, and has no option to: so it is."""
-    for env, url, src in replaced(None, "uncompressed.tif"):
-        sandbox.clear()
+    with replaced(None, "uncompressed.tif") as src:
         found = outcomes(src, versions)
         assert found[0] == 0
         assert 1 in found
         assert "torn" in found
         row.costs(sandbox.requests("data"))
-        env.refresh()
-        with rasterio.open(url) as again:
-            assert outcomes(again, versions) == [1] * 16
 
 
 ONE_READ = {

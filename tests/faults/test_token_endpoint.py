@@ -267,6 +267,18 @@ def test_retry_after(row, sandbox, patient, waits, reads_right):
     row.costs(sandbox.requests("sso"))
 
 
+def refused_five_times(tokens, clock, pause):
+    """Try to enter a block five times, with a pause after each, and return the last error."""
+    for _ in range(5):
+        with (
+            pytest.raises((TokenEndpointError, InvalidCredentialsError)) as raised,
+            terrascope_env(tokens=tokens),
+        ):
+            pass
+        clock.advance(pause)
+    return raised.value
+
+
 @pytest.mark.fault(
     "429, Retry-After 1 h",
     sees='`TokenEndpointError`: "asks to come back in 3600 s"',
@@ -275,11 +287,7 @@ def test_retry_after(row, sandbox, patient, waits, reads_right):
 def test_retry_after_for_long(row, sandbox, patient, waits, clock):
     sandbox.fail(429, times=None, server="sso", headers={"Retry-After": "3600"})
     tokens = patient(clock=clock)
-    for _ in range(5):
-        with pytest.raises(TokenEndpointError) as raised, terrascope_env(tokens=tokens):
-            pass
-        clock.advance(100)
-    row.shows(raised.value)
+    row.shows(refused_five_times(tokens, clock, 100))
     row.costs(sandbox.requests("sso"))
     assert waits == []
     clock.advance(101)
@@ -410,15 +418,11 @@ REFUSED = [
 )
 def test_refused_at_the_login(row, sandbox, patient, waits, clock, prepare):
     prepare(sandbox)
-    tokens = patient(clock=clock)
-    for _ in range(5):
-        with pytest.raises(InvalidCredentialsError) as raised, terrascope_env(tokens=tokens):
-            pass
-        clock.advance(3600)
-    row.shows(raised.value)
+    error = refused_five_times(patient(clock=clock), clock, 3600)
+    row.shows(error)
     row.costs(sandbox.requests("sso"))
     assert waits == []
-    assert "127.0.0.1" in str(raised.value)
+    assert "127.0.0.1" in str(error)
 
 
 def password_changed(sandbox):

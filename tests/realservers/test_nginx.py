@@ -46,6 +46,13 @@ def test_without_a_token_it_is_refused(nginx, authority, monkeypatch):
         rasterio.open(nginx.url + TILE_PATH)
 
 
+def assert_windows_right(url, local, windows):
+    """Read windows in bulk, compare them with the file, and let GDAL forget them."""
+    for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
+        np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
+    cache.forget(url)
+
+
 @pytest.fixture
 def trusted(nginx, authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
@@ -57,9 +64,7 @@ def test_many_windows_over_several_lifetimes(trusted, identity, local):
     windows = list(some_windows(60, seed=8))
     with terrascope_env():
         while identity.requests().count("refresh_token 200") < 2:
-            for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
-                np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
-            cache.forget(url)
+            assert_windows_right(url, local, windows)
     assert statuses(trusted) == {"200", "206"}
 
 
@@ -75,9 +80,7 @@ def test_an_endpoint_that_ends_the_old_token_at_once(tiles, authority, monkeypat
         windows = list(some_windows(60, seed=9))
         with terrascope_env():
             while strict.requests().count("refresh_token 200") < 3:
-                for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
-                    np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
-                cache.forget(url)
+                assert_windows_right(url, local, windows)
         assert statuses(nginx) - {"401"} == {"200", "206"}
         assert strict.requests().count("password 200") == 1
 

@@ -22,11 +22,15 @@ def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox
         yield sandbox
 
 
+def reset(sandbox: Sandbox) -> Sandbox:
+    sandbox.heal()
+    sandbox.clear()
+    return sandbox
+
+
 @pytest.fixture
 def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    shared_sandbox.heal()
-    shared_sandbox.clear()
-    return shared_sandbox
+    return reset(shared_sandbox)
 
 
 def grant(sandbox: Sandbox, **fields: str) -> requests.Response:

@@ -17,7 +17,7 @@ from rasterio.warp import transform_bounds
 
 from rio_terrascope.sandbox import Sandbox
 
-from .conftest import login
+from .conftest import login, reset
 
 NDVI = "terrascope-s2-ndvi-v2"
 MAP_2020, MAP_2021 = "esa-worldcover-map-10m-2020-v1", "esa-worldcover-map-10m-2021-v2"
@@ -50,9 +50,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(catalogue: Sandbox) -> Sandbox:
-    catalogue.heal()
-    catalogue.clear()
-    return catalogue
+    return reset(catalogue)
 
 
 @pytest.fixture

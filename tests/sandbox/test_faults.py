@@ -155,14 +155,10 @@ def test_wrong_range(sandbox: Sandbox, get: Get) -> None:
     assert get(headers={"Range": "bytes=100-199"}).content == CONTENT[100:200]
 
 
-def test_latency_does_not_add_up(sandbox: Sandbox, get: Get) -> None:
+def test_latency_does_not_add_up(sandbox: Sandbox, get: Get, in_threads: Callable[..., None]) -> None:
     sandbox.latency(0.2)
     start = time.monotonic()
-    threads = [threading.Thread(target=get) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[get] * 8)
     assert 0.2 <= time.monotonic() - start < 1.0
     sandbox.heal()
     start = time.monotonic()

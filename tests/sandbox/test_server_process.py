@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -207,21 +208,11 @@ def test_a_server_process_that_died_is_noticed(tile: Path) -> None:
             sandbox.requests()
 
 
-def test_many_threads_may_control_it(sandbox: Sandbox) -> None:
-    failures: list[BaseException] = []
-
+def test_many_threads_may_control_it(sandbox: Sandbox, in_threads: Callable[..., None]) -> None:
     def work(number: int) -> None:
-        try:
-            for _ in range(20):
-                requests.get(sandbox.other_url(f"?n={number}"), timeout=10)
-                assert any(request.query == f"n={number}" for request in sandbox.requests())
-        except BaseException as error:
-            failures.append(error)
+        for _ in range(20):
+            requests.get(sandbox.other_url(f"?n={number}"), timeout=10)
+            assert any(request.query == f"n={number}" for request in sandbox.requests())
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    in_threads(*[functools.partial(work, number) for number in range(6)])
     assert len(sandbox.requests("other")) == 120
