@@ -1,8 +1,8 @@
-"""A local stand-in for Terrascope, to try, teach and test with.
+"""A local stand-in for Terrascope, for tests, courses and experiments.
 
-Four HTTP servers on the loopback interface, in a process of their own: a token endpoint, a data server
-under /download/ that demands a valid token, an open catalogue (STAC), and an open server that stands for
-somebody else's. They note every request, and misbehave when told to.
+Four HTTP servers listen on the loopback interface, in a separate process: a token endpoint, a data server
+that demands a valid token, an open catalogue (STAC), and an open server that plays a third party. They
+record every request, and misbehave on command.
 
     from rio_terrascope.sandbox import Sandbox
 
@@ -10,7 +10,7 @@ somebody else's. They note every request, and misbehave when told to.
         os.environ.update(sandbox.environ)
         ...
 
-The servers need the extra: ``pip install "rio-terrascope[sandbox]"``. Importing this module does not.
+The servers need an extra: ``pip install "rio-terrascope[sandbox]"``. Importing this module does not.
 """
 
 from .journal import Request

@@ -1,4 +1,4 @@
-"""Entry point of the server process; `Sandbox` starts it, and talks to it over stdin and stdout."""
+"""Entry point of the server process. `Sandbox` starts it and talks to it over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import traceback
 
 
 def main() -> None:
-    """Read the configuration, serve, and end with the parent process."""
+    """Read the configuration, and serve until the parent process ends."""
     if sys.stdin.isatty():
         sys.exit("This is the sandbox's server process. To run a sandbox by hand: tsread sandbox")
-    # Ctrl-C goes to every process of the terminal; the parent decides when the sandbox ends.
+    # Ctrl-C signals every process of the terminal, but only the parent ends the sandbox.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Standard output belongs to the replies; whatever else is printed goes to standard error.
+    # Standard output is for the replies. Anything else that is printed goes to standard error.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     line = sys.stdin.buffer.readline()

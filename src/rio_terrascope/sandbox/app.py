@@ -1,4 +1,4 @@
-"""The front of each server: what every request passes before it is answered."""
+"""The application that all servers share: it records requests and applies faults."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class IncomingRequest:
 
     @cached_property
     def headers(self) -> Headers:
-        """The headers; the names' case does not matter."""
+        """The headers, by case-insensitive names."""
         return Headers(scope=self.scope)
 
     @property
     def authorizations(self) -> list[str]:
-        """Every Authorization header that came along."""
+        """The values of all Authorization headers."""
         return self.headers.getlist("authorization")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a server makes of a request before it answers."""
+    """What a server knows about the credentials in a request; the journal records it."""
 
     authorization: Authorization
     grant: str | None = None
@@ -58,10 +58,10 @@ class Credentials:
 
 
 class Site(Protocol):
-    """What makes one server different from the others."""
+    """The part of a server that differs from the others."""
 
     def inspect(self, incoming: IncomingRequest) -> Credentials:
-        """Return what is known about the request's credentials: by default, only whether there are any."""
+        """Describe a request's credentials. By default: whether there is an Authorization header."""
         return Credentials("present" if incoming.authorizations else "none")
 
     def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
@@ -69,18 +69,18 @@ class Site(Protocol):
 
 
 class App:
-    """One server, as an ASGI application: journal, latency, faults, then the site's answer.
+    """One server, as an ASGI application: journal, latency and faults around the answers of a site.
 
     Parameters
     ----------
     name : {"sso", "data", "catalogue", "other"}
-        Which server this is.
+        The name of this server.
     site : Site
-        What it answers.
+        Answers the requests.
     journal : Journal
-        Where its requests are noted.
+        Records the requests.
     faults : Faults
-        What goes wrong.
+        The faults to apply.
     """
 
     def __init__(self, name: ServerName, site: Site, journal: Journal, faults: Faults) -> None:
@@ -91,8 +91,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        # A request with a body is read before anything else, so that the journal knows the grant
-        # of a token request even where a fault takes its answer away.
+        # Read the body first, so that the journal has the grant of a token request even if a fault
+        # replaces the answer.
         body = await _read_body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
         incoming = IncomingRequest(scope, body)
         credentials = self._site.inspect(incoming)
@@ -134,7 +134,7 @@ class App:
         return number
 
     def _recording_answer(self, number: int, method: str, send: Send) -> Send:
-        """Wrap `send` so that the journal knows the answer before the client does."""
+        """Wrap `send` so that the journal has the answer before the client does."""
 
         async def recording(message: Message) -> None:
             if message["type"] == "http.response.start":

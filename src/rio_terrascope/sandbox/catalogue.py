@@ -1,4 +1,4 @@
-"""The catalogue: a small STAC API, open to everybody, over the files of the data server."""
+"""The catalogue: a small, open STAC API over the files of the data server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFORMANCE = [
 ]
 
 PAGE_SIZE = 10
-"""Items on a page, where nothing else is asked for."""
+"""The default number of items on a page."""
 
 MAX_PAGE_SIZE = 10_000
 
@@ -42,7 +42,7 @@ class RequestError(Exception):
     status : int
         The HTTP status.
     description : str
-        Why.
+        The reason.
     """
 
     def __init__(self, status: int, description: str) -> None:
@@ -52,18 +52,18 @@ class RequestError(Exception):
 
 
 class CatalogueSite(Site):
-    """What the catalogue answers.
+    """The catalogue server.
 
     Parameters
     ----------
     origin : str
-        Its own origin.
+        The origin of this server.
     data_origin : str
-        Where the files are served.
+        The origin that serves the files.
     issuer : str
-        The realm that gives out tokens for them.
+        The realm that issues tokens for the files.
     files : Files
-        What there is.
+        The files that are served.
     archive : str
         The folder that holds the files on Terrascope's own machines.
     """
@@ -77,7 +77,7 @@ class CatalogueSite(Site):
         self._auth = {"oidc": {"type": "openIdConnect", "openIdConnectUrl": connect}}
 
     def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
-        """Answer one request, in a thread: to import rasterio, and to look into files, takes its time."""
+        """Answer one request, in a thread, because importing rasterio and opening files take time."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             response = await asyncio.to_thread(self._answer, incoming)
@@ -152,7 +152,7 @@ class CatalogueSite(Site):
             self._describe_collection(
                 id_,
                 f"ESA WorldCover {year}",
-                f"The land cover of the world in {year} at 10 m. The sandbox has the tiles it was given.",
+                f"The land cover of the world in {year} at 10 m. The sandbox has only the tiles it serves.",
                 "CC-BY-4.0",
                 world,
                 [f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59Z"],
@@ -163,7 +163,7 @@ class CatalogueSite(Site):
         ndvi = self._describe_collection(
             scenes.COLLECTION,
             "Sentinel-2 NDVI (synthetic)",
-            "Invented vegetation: the sandbox makes its pixels up.",
+            "Synthetic vegetation, made up by the sandbox.",
             "CC0-1.0",
             [4.2, 50.8, 5.0, 51.2],
             [f"{day[:4]}-{day[4:6]}-{day[6:]}T10:50:31Z" for day in (scenes.DAYS[0], scenes.DAYS[-1])],
@@ -211,8 +211,8 @@ class CatalogueSite(Site):
     # Items
 
     def _items(self, collections: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """Return the items of some collections; of all where none is named."""
-        # rasterio takes its time to import, and the other servers do without it.
+        """Return the items of some collections, or of all if none is named."""
+        # Importing rasterio takes time, and the other servers do not need it.
         from .items import describe
 
         wanted = set(collections) or set(self._collections())
@@ -233,7 +233,7 @@ class CatalogueSite(Site):
         limit = _integer(parameters, "limit", PAGE_SIZE)
         start = _integer(parameters, "token", 0)
         if limit < 1:
-            raise RequestError(400, "limit: it should be 1 or more")
+            raise RequestError(400, "limit: it must be 1 or more")
         wanted = _Query(parameters | ({"collections": [collection]} if collection else {}))
         matched = [item for item in self._items(wanted.collections) if wanted.matches(item)]
         end = start + min(limit, MAX_PAGE_SIZE)
@@ -256,7 +256,7 @@ class CatalogueSite(Site):
 
 
 class _Query:
-    """What a search asks for."""
+    """The conditions of a search."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         import shapely
@@ -278,11 +278,11 @@ class _Query:
             try:
                 given = parameters["intersects"]
                 self._area = shape(json.loads(given) if isinstance(given, str) else given)
-            except Exception:  # whatever a strange geometry sets off
+            except Exception:  # shapely raises errors of many kinds
                 raise RequestError(400, "intersects: not a GeoJSON geometry") from None
 
     def matches(self, item: Mapping[str, Any]) -> bool:
-        """Say whether an item is what the search asks for."""
+        """Return whether an item meets the conditions."""
         if self._ids and item["id"] not in self._ids:
             return False
         properties = item["properties"]
@@ -294,7 +294,7 @@ class _Query:
 
 
 def _parameters(incoming: IncomingRequest) -> dict[str, Any]:
-    """Return the parameters of a search, whichever way they came."""
+    """Return the parameters of a search, from the query or the body."""
     if incoming.method != "POST":
         return dict(parse_qsl(incoming.query))
     try:
@@ -330,7 +330,7 @@ def _bbox(given: object) -> tuple[float, float, float, float]:
     if len(numbers) == 6:  # with heights
         numbers = [*numbers[:2], *numbers[3:5]]
     if len(numbers) != 4 or numbers[1] > numbers[3]:
-        raise RequestError(400, "bbox: west, south, east, north are wanted")
+        raise RequestError(400, "bbox: expected west, south, east, north")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
@@ -343,7 +343,7 @@ def _list(given: object) -> list[Any]:
 
 
 def _interval(given: object) -> tuple[datetime | None, datetime | None]:
-    """Read "a", "a/b", "../b" and "a/.."; None is an open end."""
+    """Read "a", "a/b", "../b" or "a/..". None stands for an open end."""
     if given is None or given == "":
         return None, None
     first, slash, last = str(given).partition("/")
@@ -363,5 +363,5 @@ def _datetime(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or "T" not in text.upper() or moment.tzinfo is None:
-        raise RequestError(400, f"datetime: {text!r} is not as RFC 3339 wants it, 2021-06-14T00:00:00Z say")
+        raise RequestError(400, f"datetime: {text!r} is not in RFC 3339 format, such as 2021-06-14T00:00:00Z")
     return moment.astimezone(UTC)

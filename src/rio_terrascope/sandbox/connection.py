@@ -1,4 +1,4 @@
-"""The connection under a request: what a fault needs to end it the hard way."""
+"""The connection of a request, so that a fault can break it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, which also shows its transport to the application.
+    """uvicorn's HTTP/1.1 protocol, with the transport exposed to the application.
 
-    ASGI has no way to break a connection. The transport goes into the connection's own copy of the
-    state that ASGI hands to every request.
+    ASGI has no means to break a connection. The transport is therefore passed in the state that ASGI
+    gives to every request; each connection has its own copy.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Keep the transport for the requests to come."""
-        # asyncio overlooks sockets made with protocol 0, as socket.create_server does. With Nagle's
-        # algorithm, headers and body in two packets cost 40 ms.
+        """Pass the transport to the requests of this connection."""
+        # asyncio does not do this for sockets with protocol 0, which socket.create_server makes. With
+        # Nagle's algorithm, sending headers and body separately takes 40 ms.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
@@ -33,17 +33,17 @@ def _transport(scope: MutableMapping[str, Any]) -> asyncio.Transport:
 
 
 async def reset(scope: MutableMapping[str, Any]) -> None:
-    """Break the connection with a TCP RST, after what was written so far has left."""
+    """Break the connection with a TCP RST, once everything written so far has been sent."""
     transport = _transport(scope)
     while transport.get_write_buffer_size() and not transport.is_closing():
         await asyncio.sleep(0.001)
     connection = transport.get_extra_info("socket")
     if connection is not None and not transport.is_closing():
-        # Lingering for 0 seconds is what makes the kernel send RST instead of FIN.
+        # With a linger time of 0 seconds, the kernel sends RST instead of FIN.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
 async def close(scope: MutableMapping[str, Any]) -> None:
-    """End the connection in order (FIN), after what was written so far has left."""
+    """Close the connection in the regular way (FIN), once everything written so far has been sent."""
     _transport(scope).close()

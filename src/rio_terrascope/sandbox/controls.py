@@ -1,4 +1,4 @@
-"""`Controls`: what the sandbox can be made to do wrong."""
+"""`Controls`: the methods of `Sandbox` that cause faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .process import ServerProcess
 
 
 class Controls:
-    """The methods of `Sandbox` that make requests, tokens and accounts go wrong."""
+    """Causes faults in requests, tokens and accounts; the base class of `Sandbox`."""
 
     _process: ServerProcess | None = None
 
@@ -21,7 +21,7 @@ class Controls:
             raise RuntimeError("The sandbox is not running: use it in a `with` block, or call start()")
         return self._process
 
-    # Faults: requests
+    # Requests
 
     def fail(
         self,
@@ -35,27 +35,27 @@ class Controls:
         body: str | bytes | None = None,
         content_type: str | None = None,
     ) -> None:
-        """Answer the next requests with a status (any: also 200, with a wrong body).
+        """Answer the next requests with a status of your choice, which may also be 200 with a wrong body.
 
         Parameters
         ----------
         status : int
-            The status.
+            The status to answer with.
         times : int or None
-            How many requests; None: all, until `heal`.
+            How many requests to affect. None affects all, until `heal`.
         server : {"sso", "data", "catalogue", "other"}
-            Which server.
+            The server to affect.
         match : str, optional
-            Only requests whose path (with its query) contains this.
+            Affect only requests with this text in their path or query.
         method : str, optional
-            Only requests with this method.
+            Affect only requests with this method.
         headers : mapping, optional
-            Further headers of the answer, such as Retry-After.
+            Further response headers, such as Retry-After.
         body : str or bytes, optional
-            The body. By default Keycloak's error JSON for 400 and 401 of the login server, else a short
-            HTML page as of a proxy.
+            The response body. The default is a short HTML page like a proxy's, or Keycloak's error JSON
+            for 400 and 401 from the login server.
         content_type : str, optional
-            The body's media type.
+            The media type of the body.
         """
         self._fault(
             "fail",
@@ -77,7 +77,7 @@ class Controls:
         match: str | None = None,
         method: str | None = None,
     ) -> None:
-        """Never answer the next requests; `heal` resets their connections. Parameters as for `fail`."""
+        """Do not answer the next requests. `heal` resets their connections. Parameters as for `fail`."""
         self._fault("hang", times, server=server, match=match, method=method)
 
     def reset(
@@ -96,7 +96,7 @@ class Controls:
         times, server, match, method
             As for `fail`.
         after : int, optional
-            Send the right headers and this many bytes of the body first. HEAD requests are passed over.
+            First send the right headers and this many bytes of the body. HEAD requests are not affected.
         """
         self._fault("reset", times, after=after, server=server, match=match, method=method)
 
@@ -109,14 +109,14 @@ class Controls:
         match: str | None = None,
         method: str | None = None,
     ) -> None:
-        """End the next bodies before their Content-Length, closing the connection in order.
+        """Cut the next bodies short, then close the connection in the regular way.
 
         Parameters
         ----------
         times, server, match, method
-            As for `fail`. HEAD requests are passed over.
+            As for `fail`. HEAD requests are not affected.
         after : int
-            Bytes of the body that are sent.
+            How many bytes of the body to send.
         """
         self._fault("truncate", times, after=after, server=server, match=match, method=method)
 
@@ -136,7 +136,7 @@ class Controls:
         seconds_per_chunk : float
             The pause.
         times, server, match, method
-            As for `fail`. HEAD requests are passed over.
+            As for `fail`. HEAD requests are not affected.
         """
         self._fault("drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method)
 
@@ -155,20 +155,20 @@ class Controls:
         times, server, match
             As for `fail`.
         shifted : bool
-            Whether the bytes are off too, as where a cache on the way mixes up ranges. The last is a zero.
+            Whether the bytes are one off too, as if a cache had mixed up ranges. The last byte is a zero.
         """
         self._fault("wrong_content_range", times, shifted=shifted, server=server, match=match)
 
     def no_ranges(self, on: bool = True) -> None:
-        """Let the data server ignore Range: 200 and the whole file."""
+        """Make the data server ignore the Range header: it answers 200 with the whole file."""
         self._running.call("set", name="ranges", value=not on)
 
     def login_page(self, on: bool = True) -> None:
-        """Let the data server redirect to a login page (200, HTML) instead of answering 401."""
+        """Make the data server redirect to a login page (200, HTML) instead of answering 401."""
         self._running.call("set", name="login_page", value=on)
 
     def deny(self, match: str) -> None:
-        """Let the data server answer 403 to valid tokens where the path contains `match`: no licence."""
+        """Make the data server refuse valid tokens (403) for URLs that contain `match`: a missing licence."""
         self._running.call("deny", match=match)
 
     def latency(self, seconds: float) -> None:
@@ -176,47 +176,47 @@ class Controls:
         self._running.call("set", name="latency", value=seconds)
 
     def heal(self) -> None:
-        """End all faults; accounts are again as at the start, but tokens that were ended stay dead."""
+        """End all faults and restore the accounts. Tokens that were revoked or expired do not come back."""
         self._running.call("heal")
 
     def _fault(self, kind: str, times: int | None, **fault: Any) -> None:
         self._running.call("fault", kind=kind, times=times, **fault)
 
-    # Faults: tokens and accounts
+    # Tokens and accounts
 
     def revoke_tokens(self) -> None:
-        """Make every access token so far worth nothing; refresh tokens still work."""
+        """Revoke all access tokens issued so far. Refresh tokens still work."""
         self._running.call("end_tokens", state="revoked")
 
     def expire_tokens(self) -> None:
-        """Make every access token so far expired; refresh tokens still work."""
+        """Make all access tokens issued so far expire. Refresh tokens still work."""
         self._running.call("end_tokens", state="expired")
 
     def end_sessions(self) -> None:
-        """Make every access and refresh token so far worth nothing ("Session not active")."""
+        """Revoke all access and refresh tokens issued so far ("Session not active")."""
         self._running.call("end_sessions")
 
     def set_password(self, username: str, password: str) -> None:
-        """Change an account's password, or open an account."""
+        """Change the password of an account, or create the account."""
         self._running.call("set_password", username=username, password=password)
 
     def disable(self, username: str) -> None:
-        """Lock an account ("Account disabled"; for its refresh tokens "User disabled")."""
+        """Disable an account ("Account disabled"; for its refresh tokens "User disabled")."""
         self._running.call("disable", username=username)
 
     def require_action(self, username: str) -> None:
-        """Let an account wait for its owner ("Account is not fully set up")."""
+        """Refuse an account until its owner has acted ("Account is not fully set up")."""
         self._running.call("require_action", username=username)
 
     def token_answer(self, body: Mapping[str, object] | str | bytes | None, times: int = 1) -> None:
-        """Replace the next good token answers.
+        """Replace the next successful answers of the token endpoint.
 
         Parameters
         ----------
         body : mapping, str, bytes or None
-            Fields to merge over the right ones, or a body to send instead; None: an empty body.
+            Fields to merge into the right answer, or a body to send instead. None sends an empty body.
         times : int
-            How many.
+            How many answers to replace.
         """
         if isinstance(body, Mapping):
             self._running.call("token_answer", fields=dict(body), times=times)

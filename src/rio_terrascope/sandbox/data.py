@@ -1,4 +1,4 @@
-"""The two servers with files: Terrascope's, which demands a token, and an open one of somebody else's."""
+"""The two servers with files: Terrascope's data server, which demands a token, and an open one."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ OPEN = f"{DOWNLOAD}open/"
 REDIRECT = f"{DOWNLOAD}redirect/"
 
 SHORT_RANGE = 2**22
-"""Bytes of a range that is read on the event loop: a block or two, some milliseconds at most."""
+"""Ranges of fewer bytes are read on the event loop: a block or two, a few milliseconds at most."""
 
 
 class Files:
-    """Local files under URL paths; both servers offer the same ones."""
+    """Local files by URL path. Both servers serve the same ones."""
 
     def __init__(self) -> None:
         self._paths: dict[str, str] = {}
         self._deferred: dict[str, Callable[[], str]] = {}
         self._making = threading.Lock()
-        # Only its answer to one file is used: ranges, HEAD, ETag, Last-Modified, conditional requests.
+        # Used for single files: ranges, HEAD, ETag, Last-Modified and conditional requests.
         self._static = StaticFiles()
 
     def add(self, url_path: str, file: str) -> None:
-        """Offer a file, in place of another that had the same URL path."""
+        """Serve a file. It replaces an earlier one with the same URL path."""
         self._paths[url_path] = file
         self._deferred.pop(url_path, None)
 
     def add_deferred(self, url_path: str, make: Callable[[], str]) -> None:
-        """Offer a file that is only made when somebody asks for it; `make` returns its local path."""
+        """Serve a file that is made when it is first requested, by `make`, which returns its local path."""
         self._deferred[url_path] = make
 
     def paths(self) -> list[str]:
-        """Return the URL paths of all files, those to be made included."""
+        """Return the URL paths of all files, including those not made yet."""
         return [*self._paths, *self._deferred]
 
     def local(self, url_path: str) -> str | None:
-        """Return the local file under a URL path, and make it if it was promised; None: there is none."""
+        """Return the local file at a URL path, made first if necessary; None if there is none."""
         with self._making:
             make = self._deferred.get(url_path)
             if make is not None:
@@ -64,11 +64,11 @@ class Files:
         return self._paths.get(url_path)
 
     async def local_async(self, url_path: str) -> str | None:
-        """Do the same as `local`, in a thread, so that other requests are answered in the meantime."""
+        """Call `local` in a thread, so that other requests are answered while a file is made."""
         return await asyncio.to_thread(self.local, url_path)
 
     def answer(self, incoming: IncomingRequest, *, ranges: bool = True) -> ASGIApp:
-        """Answer with a file, whatever its content is now, or with 404."""
+        """Answer with the present content of a file, or with 404."""
         if incoming.path not in self._deferred:
             return self._answer(incoming, ranges=ranges)
 
@@ -81,7 +81,7 @@ class Files:
     def _answer(self, incoming: IncomingRequest, *, ranges: bool) -> Response:
         if incoming.method not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
-        # Only what was added is there: no directories, no .aux.xml or .ovr beside a file.
+        # Serve only files that were added: no directories, and no .aux.xml or .ovr beside a file.
         file = self._paths.get(incoming.path)
         try:
             status = os.stat(file) if file else None
@@ -101,9 +101,9 @@ class Files:
 def _answer_short_range(
     file: str, size: int, incoming: IncomingRequest, response: Response
 ) -> Response | None:
-    """Return the answer to one short range at once; None leaves it to `response`.
+    """Answer a request for one short range; return None for any other request.
 
-    starlette reads files in threads, which for the thousands of small ranges of a test takes four times as
+    starlette reads files in threads. For the thousands of short ranges in a test, that takes four times as
     long as reading them here, from the page cache.
     """
     span = re.fullmatch(r"bytes=(\d+)-(\d+)", incoming.headers.get("range", ""))
@@ -120,12 +120,12 @@ def _answer_short_range(
 
 
 class OpenSite(Site):
-    """The open server: files for everybody.
+    """The open server: its files need no token.
 
     Parameters
     ----------
     files : Files
-        What it offers.
+        The files to serve.
     """
 
     def __init__(self, files: Files) -> None:
@@ -137,20 +137,20 @@ class OpenSite(Site):
 
 
 class DataSite(Site):
-    """Terrascope's data server: files for those who bring one valid token.
+    """Terrascope's data server: its files need exactly one valid token.
 
     Parameters
     ----------
     files : Files
-        What it offers.
+        The files to serve.
     identity : Identity
-        Who knows what a token is worth.
+        Checks the tokens.
     faults : Faults
-        What it does wrong.
+        The faults of this server.
     origins : mapping
-        The origins of the servers, by name: where redirects go.
+        The origins of the servers, by name, for redirects.
     login_url : str
-        The login page.
+        The URL of the login page.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class DataSite(Site):
         self._login_url = login_url
 
     def inspect(self, incoming: IncomingRequest) -> Credentials:
-        """Say what the token is worth."""
+        """Check the token."""
         authorizations = incoming.authorizations
         if not authorizations:
             return Credentials("none")
@@ -215,7 +215,7 @@ class DataSite(Site):
 
 
 def _signature() -> str:
-    """Return a query that looks like S3's signature, the way object stores hand out temporary links."""
+    """Return a query like the S3 signature in the temporary links of object stores."""
     now = time.gmtime()
     return urlencode(
         {

@@ -1,4 +1,4 @@
-"""Faults: what the sandbox has been told to do wrong."""
+"""The faults that the sandbox has been told to cause."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from .journal import ServerName
 Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range"]
 
 CHUNK = 1024
-"""Bytes in one chunk of a dripping body."""
+"""Bytes in a chunk of a dripping body."""
 
 
 @dataclass
 class Fault:
-    """One thing to do wrong, to the requests it matches.
+    """A fault, and the requests it affects.
 
     Attributes
     ----------
     kind : str
-        What to do.
+        What goes wrong.
     server : {"sso", "data", "catalogue", "other"}
-        Where.
+        The server it affects.
     times : int or None
-        How many requests are still to be hit; None: all, until healed.
+        How many requests it will still affect; None for all, until healed.
     match : str or None
-        Only where the path (with its query) contains this.
+        It affects only requests with this text in their path or query.
     method : str or None
-        Only requests with this method.
+        It affects only requests with this method.
     status, headers, body, content_type
-        The answer of a "fail"; the body in base64.
+        The answer of a "fail". The body is in base64.
     after : int or None
-        Body bytes that still go out before a "reset" or "truncate".
+        Bytes of the body to send before a "reset" or "truncate".
     seconds : float
-        Pause after each chunk of a "drip".
+        The pause after each chunk of a "drip".
     shifted : bool
-        Whether the body under a "wrong_content_range" is that range's, not the one that was asked for.
+        Whether the body of a "wrong_content_range" is off by one byte too.
     healed : asyncio.Event
-        Set when the fault is over: what hangs by it is let go.
+        Set when the fault is over, which ends the requests that hang.
     """
 
     kind: Kind
@@ -67,19 +67,19 @@ class Fault:
     def hits(
         self, server: ServerName, method: str, path: str, query: str, headers: Mapping[str, str]
     ) -> bool:
-        """Return whether this request is to be hit."""
+        """Return whether the fault affects this request."""
         if self.times == 0 or server != self.server or self.method not in (None, method):
             return False
         if self.match is not None and self.match not in f"{path}?{query}":
             return False
-        # A fault in the body would be wasted on a request whose answer has none.
+        # Do not spend a fault in the body on a request whose answer has none.
         if self.kind == "wrong_content_range":
             return method == "GET" and "range" in headers
         needs_body = self.kind in ("truncate", "drip") or self.after is not None
         return not (needs_body and method == "HEAD")
 
     def wrap(self, answer: ASGIApp) -> ASGIApp:
-        """Return an application that does the wrong thing instead of, or around, the right answer."""
+        """Return an application with this fault, around the one that answers correctly."""
 
         async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
             if self.kind == "fail":
@@ -117,7 +117,7 @@ class Fault:
             title = f"{self.status} {HTTPStatus(self.status).phrase}"
         except ValueError:
             title = str(self.status)
-        # What a proxy in front of the service would show.
+        # as a proxy in front of the service answers
         page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
         return HTMLResponse(page, self.status, headers, self.content_type)
 
@@ -128,18 +128,18 @@ class Faults:
     Parameters
     ----------
     latency : float
-        Seconds before each answer.
+        Seconds to wait before each answer.
 
     Attributes
     ----------
     latency : float
-        Seconds before each answer, at present.
+        The same, which may be changed until `heal`.
     ranges : bool
-        Whether the data server honours Range.
+        Whether the data server honours the Range header.
     login_page : bool
         Whether the data server redirects to a login page instead of answering 401.
     denied : list of str
-        Parts of paths that the account has no licence for.
+        Parts of URLs for which the account has no licence.
     """
 
     def __init__(self, latency: float) -> None:
@@ -148,13 +148,13 @@ class Faults:
         self.heal()
 
     def add(self, fault: Fault) -> None:
-        """Let something go wrong from now on."""
+        """Apply a fault from now on."""
         self._faults.append(fault)
 
     def take(
         self, server: ServerName, method: str, path: str, query: str, headers: Mapping[str, str]
     ) -> Fault | None:
-        """Return the fault that hits this request: the oldest that matches."""
+        """Return the oldest fault that affects this request, and count it down."""
         for fault in self._faults:
             if fault.hits(server, method, path, query, headers):
                 if fault.times is not None:
@@ -163,7 +163,7 @@ class Faults:
         return None
 
     def heal(self) -> None:
-        """Do everything right again, and let go what hangs."""
+        """End all faults, and the requests that hang."""
         for fault in self._faults:
             fault.healed.set()
         self._faults = []
@@ -174,7 +174,7 @@ class Faults:
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -202,8 +202,8 @@ def _cutting(send: Send, size: int, end: Callable[[], Awaitable[None]]) -> Send:
             return
         body = message.get("body", b"")[:left]
         left -= len(body)
-        # "More to come", always: else the HTTP library would notice that the body is too short. Sent
-        # even when empty, because the headers wait for the first piece of the body.
+        # Always announce more, or uvicorn notices that the body is too short. Send it even when empty,
+        # because uvicorn holds back the headers until the first part of the body.
         await send({"type": "http.response.body", "body": body, "more_body": True})
         if left == 0 or not message.get("more_body"):
             ended = True
@@ -227,7 +227,7 @@ def _dripping(send: Send, seconds: float) -> Send:
 
 
 def _shifting(send: Send, with_body: bool) -> Send:
-    """Pass on a Content-Range that is one byte off; the body too, if told."""
+    """Move the Content-Range by one byte, and the body too if `with_body` is true."""
     is_range = False
     is_first = True
 
@@ -244,7 +244,7 @@ def _shifting(send: Send, with_body: bool) -> Send:
         elif message["type"] == "http.response.body" and is_range and with_body:
             body = message.get("body", b"")[1 if is_first else 0 :]
             is_first = False
-            # some byte for the one beyond the range that was asked for
+            # The last byte lies beyond the requested range. Send a zero for it.
             message = {**message, "body": body if message.get("more_body") else body + b"\0"}
         await send(message)
 

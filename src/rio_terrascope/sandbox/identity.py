@@ -1,4 +1,4 @@
-"""Accounts, sessions and tokens: what a Keycloak realm knows."""
+"""The accounts, sessions and tokens of a Keycloak realm."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TokenState = Literal["valid", "expired", "revoked", "invalid"]
 
 
 class GrantError(Exception):
-    """A grant that was refused, in OAuth's terms.
+    """A refused grant, in the terms of OAuth.
 
     Parameters
     ----------
     status : int
         The HTTP status.
     error : str
-        OAuth's error code.
+        The OAuth error code.
     description : str
-        Keycloak's wording.
+        The reason, in Keycloak's words.
     """
 
     def __init__(self, status: int, error: str, description: str) -> None:
@@ -41,7 +41,7 @@ class GrantError(Exception):
 
 @dataclass
 class Account:
-    """Somebody who can log in."""
+    """A user account."""
 
     password: str
     enabled: bool = True
@@ -50,7 +50,7 @@ class Account:
 
 @dataclass
 class RefreshToken:
-    """What is known about one refresh token."""
+    """A refresh token that was issued."""
 
     username: str
     session: str
@@ -59,18 +59,18 @@ class RefreshToken:
 
 
 class Identity:
-    """The realm: grants tokens and says what a token is worth.
+    """The realm: issues tokens and checks them.
 
     Parameters
     ----------
     issuer : str
-        The realm's URL, in every token.
+        The URL of the realm; every token names it.
     accounts : mapping
         Passwords by username.
     token_lifetime, refresh_lifetime : float
-        In seconds; fractions count.
+        In seconds and fractions of a second.
     rotate : bool
-        Whether a refresh token serves once only.
+        Whether a refresh token can be used only once.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Identity:
         self._access: dict[str, TokenState] = {}
         self._refresh: dict[str, RefreshToken] = {}
         self._sessions: set[str] = set()
-        # The signature of a token is the same at each of its thousand requests.
+        # A token comes with thousands of requests; verify its signature once.
         self._claims = functools.lru_cache(maxsize=1024)(self._verified_claims)
         self.restore_accounts()
 
@@ -99,7 +99,7 @@ class Identity:
         """Return the public keys as a JSON Web Key Set."""
         return dict(KeySet([self._key]).as_dict(private=False))
 
-    # The two grants
+    # Grants
 
     def grant_password(self, username: str, password: str) -> dict[str, Any]:
         """Log in: return the token answer, or raise `GrantError`."""
@@ -131,7 +131,7 @@ class Identity:
         return self._answer(known.username, known.session)
 
     def refresh_username(self, refresh_token: str) -> str | None:
-        """Return whose refresh token this is, dead or alive."""
+        """Return the user of a refresh token, whether or not it is still valid."""
         known = self._refresh.get(refresh_token)
         return known.username if known else None
 
@@ -144,8 +144,8 @@ class Identity:
             "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}/{username}")),
             "azp": CLIENT_ID,
             "typ": "Bearer",
-            # A fraction is a good NumericDate (RFC 7519), and a lifetime of 1.5 s needs it. Rounded up,
-            # "iat" would lie in the future for libraries that count whole seconds.
+            # NumericDate (RFC 7519) allows fractions, and a lifetime of 1.5 s needs them. "iat" is rounded
+            # down: for libraries that count whole seconds, it must not lie in the future.
             "exp": now + self._token_lifetime,
             "iat": int(now),
             "jti": jti,
@@ -155,7 +155,7 @@ class Identity:
         }
         access_token = jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
         self._access[jti] = "valid"
-        # it tells what it is, so that tests can find it where it should not be
+        # recognizable, so that tests can search for leaked ones
         refresh_token = f"sandbox-refresh-{secrets.token_urlsafe(48)}"
         self._refresh[refresh_token] = RefreshToken(username, session, now + self._refresh_lifetime)
         return {
@@ -169,10 +169,10 @@ class Identity:
             "scope": scope,
         }
 
-    # What an access token is worth
+    # Checks
 
     def check(self, access_token: str) -> tuple[TokenState, str | None]:
-        """Return what a token is worth now, and whose it is."""
+        """Return the present state of an access token, and its user."""
         claims = self._claims(access_token)
         if claims is None:
             return "invalid", None
@@ -188,34 +188,34 @@ class Identity:
             return None
         return claims if claims.get("iss") == self.issuer else None
 
-    # What can go wrong with tokens and accounts
+    # Faults
 
     def end_tokens(self, state: TokenState) -> None:
-        """Make every access token so far worth `state`; refresh tokens live on."""
+        """Set the state of all access tokens issued so far. Refresh tokens stay valid."""
         self._access = dict.fromkeys(self._access, state)
 
     def end_sessions(self) -> None:
-        """Log everybody out: access and refresh tokens are dead."""
+        """Log out all users: revoke their access and refresh tokens."""
         self.end_tokens("revoked")
         self._sessions.clear()
 
     def set_password(self, username: str, password: str) -> None:
-        """Change a password, or open an account."""
+        """Change a password, or create an account."""
         self._accounts.setdefault(username, Account(password)).password = password
 
     def disable(self, username: str) -> None:
-        """Lock an account."""
+        """Disable an account."""
         self._accounts[username].enabled = False
 
     def require_action(self, username: str) -> None:
-        """Let an account wait for its owner, for instance to verify the e-mail address."""
+        """Refuse an account until its owner has acted, for example verified the e-mail address."""
         self._accounts[username].action_required = True
 
     def restore_accounts(self) -> None:
-        """Make the accounts what they were at the start."""
+        """Set all accounts back to what they were at the start."""
         self._accounts = {username: Account(password) for username, password in self._passwords.items()}
 
 
 def _json_number(seconds: float) -> float | int:
-    """Return 300 for 300.0, as Keycloak writes it, and 1.5 for 1.5."""
+    """Return an integer if possible, because Keycloak writes 300 and not 300.0."""
     return int(seconds) if seconds == int(seconds) else seconds

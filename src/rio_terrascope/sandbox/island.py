@@ -1,4 +1,4 @@
-"""Invented islands: smooth random fields, cut into WorldCover classes."""
+"""Synthetic islands: smooth random fields, divided into WorldCover classes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ WATER = 80
 """WorldCover's class for permanent water bodies."""
 
 GRAIN = 8
-"""Pixels to one cell of the random fields."""
+"""Pixels per cell of the random fields."""
 
 STRIP = 512
-"""Rows made at a time, so that little memory is needed."""
+"""Rows made at a time, to save memory."""
 
 
 @dataclass(frozen=True)
 class Island:
-    """An island, and an ellipse of sea around it; beyond the sea there is no data.
+    """An island in an ellipse of sea. Beyond the sea is nodata.
 
-    Rows and columns are pixels of the world's grid: 12,000 to a degree, from 90° N and 180° W. So an
-    island may lie in several tiles.
+    Rows and columns are pixels of a global grid: 12,000 to a degree, from 90° N and 180° W. An island may
+    therefore extend over several tiles.
 
     Attributes
     ----------
     seed : int
-        Each seed stands for an island of its own, always the same.
+        The same seed always makes the same island.
     row, column, height, width : int
-        The box in which the land lies.
+        The box that contains the land.
     sea : int
-        How far the sea reaches beyond the box, in pixels.
+        How far the sea extends beyond the box, in pixels.
     """
 
     seed: int
@@ -48,26 +48,26 @@ ISLANDS = (
     Island(seed=91, row=1_074_200, column=2_236_500, height=7_200, width=5_800, sea=2_000),
     Island(seed=9, row=1_059_000, column=2_247_500, height=3_000, width=2_400, sea=2_800),
 )
-"""What the sandbox shows, where São Tomé and Príncipe lie: 6.4° to 7.5° E, 0.1° S to 1.8° N."""
+"""The islands of the sandbox, in the place of São Tomé and Príncipe: 6.4° to 7.5° E, 0.1° S to 1.8° N."""
 
 
 def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, int, npt.NDArray[np.uint8]]]:
-    """Invent the land cover of an island, and the sea around it.
+    """Make up the land cover of an island and the sea around it.
 
     Parameters
     ----------
     island : Island
-        Which one.
+        The island.
     year : int
-        Vegetation and settlements change a little from year to year.
+        Vegetation and settlements differ slightly between years.
     rows : range
-        The rows that are wanted, of the world's grid. The pixels do not depend on it.
+        The rows of the global grid to make. The values of the pixels do not depend on it.
 
     Yields
     ------
     int, int, ndarray
-        The first row and column of a strip, and its WorldCover classes (uint8; 0 is no data). A strip has
-        at most `STRIP` rows, and may reach beyond `rows`.
+        The first row and column of a strip, and its WorldCover classes (uint8; 0 is nodata). A strip has
+        at most `STRIP` rows, and may extend beyond `rows`.
     """
     cover = _cover(island, year)
     top, left = island.row - island.sea, island.column - island.sea
@@ -82,8 +82,8 @@ def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, in
         strip = np.where(x + y[first:last] <= 1, np.uint8(WATER), np.uint8(NODATA))
         on_land = np.arange(max(first - island.sea, 0), min(last - island.sea, island.height))
         if on_land.size:
-            # From the coarse grid to pixels: each looks up a neighbour at random, so that edges are as
-            # ragged as classified imagery is, and blocks compress about as well.
+            # Each pixel takes the class of a random cell nearby. That makes the edges as ragged as those
+            # of classified imagery, and the blocks about as compressible.
             rng = np.random.default_rng((island.seed, first))
             jitter = rng.integers(0, 2 * GRAIN, (2, on_land.size, island.width), dtype=np.uint8)
             pixels = cover[(on_land[:, None] + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]
@@ -94,11 +94,11 @@ def land_cover(island: Island, year: int, rows: range) -> Iterator[tuple[int, in
 
 
 def _cover(island: Island, year: int) -> npt.NDArray[np.uint8]:
-    """Invent the classes on a grid of `GRAIN` pixels; the sea is `WATER`."""
+    """Make up the classes on a grid of `GRAIN` pixels. The sea is `WATER`."""
     rng = np.random.default_rng(island.seed)
     shape = (island.height // GRAIN + 3, island.width // GRAIN + 3)
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    # A rough dome, whose foot stays inside the box. The rest follows from height, moisture and people.
+    # A rough dome that stays inside the box. The classes follow from elevation, moisture and people.
     elevation = 0.7 - 1.5 * (y**2 + x**2) + 0.5 * smooth_noise(rng, shape)
     moisture = smooth_noise(rng, shape) - 0.02 * (year - 2020)
     people = smooth_noise(rng, shape) + 0.03 * (year - 2020)
@@ -124,13 +124,13 @@ def _cover(island: Island, year: int) -> npt.NDArray[np.uint8]:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return a smooth random field, about -1 to 1: noise of several wavelengths."""
+    """Return a smooth random field, about -1 to 1: the sum of noise at several wavelengths."""
     field = np.zeros(shape)
     for octave in range(7):
         cells = 3 * 2**octave
         noise = rng.uniform(-1, 1, (cells + 1, cells + 1))
         rows, columns = (np.linspace(0, cells, size, endpoint=False) for size in shape)
-        # Bilinear, one axis after the other.
+        # bilinear interpolation, one axis after the other
         lower, part = rows.astype(int), (rows % 1)[:, None]
         noise = noise[lower] * (1 - part) + noise[lower + 1] * part
         lower, part = columns.astype(int), columns % 1

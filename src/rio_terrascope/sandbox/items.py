@@ -1,4 +1,4 @@
-"""What the catalogue says of each file: STAC items like those of Terrascope's."""
+"""The STAC items of the catalogue, like those of Terrascope's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .data import Files
 from .paths import COLLECTIONS, VERSIONS, worldcover_tile
 from .scenes import SCENES, Scene
 
-# Nobody reads what the server process warns of; what has no CRS is in no collection.
+# Rasters without a CRS are left out of the catalogue, and nobody reads warnings of the server process.
 warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
 EXTENSIONS = [
@@ -28,32 +28,32 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
 ]
 
-_ARCHIVE_FOLDERS = {"Sentinel2": "TERRASCOPE_Sentinel2"}  # where a folder's name is another than in the URL
+_ARCHIVE_FOLDERS = {"Sentinel2": "TERRASCOPE_Sentinel2"}  # names that differ from the URL's
 
 
 def describe(
     files: Files, collections: Container[str], data_origin: str, archive: str, auth: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Describe all files of some collections.
+    """Return the items of some collections.
 
     Parameters
     ----------
     files : Files
-        Rasters under WorldCover's paths are described from their present content; the others are in no
-        collection.
+        The files that are served. The items of the WorldCover tiles among them describe their present
+        content; other files have no items.
     collections : container of str
-        Their ids. A tile that has not been made yet is made only if its collection is among them.
+        The ids of the collections. Their tiles are made if they do not exist yet.
     data_origin : str
-        Where the files are served.
+        The origin that serves the files.
     archive : str
-        The folder that holds them on Terrascope's own machines.
+        The folder that holds the files on Terrascope's own machines.
     auth : mapping
         The "auth:schemes" of every item.
 
     Returns
     -------
     list of dict
-        Items without links, the latest first.
+        The items, without links, latest first.
     """
     found = [
         item
@@ -104,7 +104,7 @@ def _worldcover(url_path: str, file: str, year: int, name: str) -> dict[str, Any
 
 @functools.lru_cache(maxsize=1024)
 def _raster_fields(file: str, _changed: int, size: int) -> dict[str, Any]:
-    """Describe a raster; the time of its last change is there for the cache."""
+    """Describe a raster. The time of its last change is only a key for the cache."""
     with rasterio.open(file) as dataset:
         if dataset.crs is None:
             raise RasterioError("no CRS")

@@ -1,4 +1,4 @@
-"""The journal: every request that the sandbox has received, in the order of arrival."""
+"""The journal: the requests that the sandbox has received, in order of arrival."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ServerName = Literal["sso", "data", "catalogue", "other"]
-"""The token endpoint, Terrascope's data, its catalogue, and somebody else's open server."""
+"""The login server, Terrascope's data server, its catalogue, and a third party's open server."""
 
 Authorization = Literal["none", "valid", "expired", "revoked", "invalid", "duplicate", "present"]
-"""What the Authorization header was worth on arrival.
+"""The state of the Authorization header on arrival.
 
-The data server judges it. The others only say whether there was one ("present") or not ("none").
+Only the data server checks it. For the others it is "present" or "none".
 """
 
 MAX_REQUESTS = 100_000
-"""Requests kept, so that a sandbox left running for days does not grow without end."""
+"""The limit on the requests kept, for a sandbox that runs for days."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as a server of the sandbox received it.
+    """A request as a server of the sandbox received it.
 
     Attributes
     ----------
     number : int
-        Counts up over all servers, from 1.
+        Counts the requests to all servers, from 1.
     time : float
-        When it arrived, in seconds since the epoch.
+        The time of arrival, in seconds since the epoch.
     server : {"sso", "data", "catalogue", "other"}
-        Which server received it.
+        The server that received it.
     method, path, query : str
-        The request line, the path percent-decoded.
+        The parts of the request line. The path is percent-decoded.
     headers : dict
-        Names in lower case; a repeated header's values are joined by ", ". Not part of the repr: they may
-        hold tokens.
+        Names are in lower case; the values of a repeated header are joined by ", ". The repr leaves them
+        out, because they may hold tokens.
     range : str or None
         The Range header.
     connection : int
-        The client's port: equal for requests that share a connection.
+        The client's port, which is the same for all requests of a connection.
     authorization : str
-        What the Authorization header was worth when the request arrived.
+        The state of the Authorization header when the request arrived: "none", "valid", "expired",
+        "revoked", "invalid", "duplicate" or, on servers that do not check it, "present".
     grant : str or None
         The grant_type of a token request.
     username : str or None
-        Whose token or token request it was.
+        The user of the token, or of the token request.
     status : int or None
-        The answer's status; None while under way, or if there was none.
+        The status of the answer; None if there is none, or none yet.
     sent : int
-        Body bytes of the answer.
+        How many bytes of the response body were sent.
     """
 
     number: int
@@ -69,7 +70,7 @@ class Request:
 
 
 class Journal:
-    """The requests so far; it lives in the server process, on its event loop."""
+    """The requests so far. It is used on the server's event loop only."""
 
     def __init__(self) -> None:
         self._requests: dict[int, Request] = {}
@@ -82,34 +83,34 @@ class Journal:
         return self._count
 
     def add(self, request: Request) -> None:
-        """Note a request."""
+        """Record a request."""
         self._requests[request.number] = request
         self.changes += 1
         if len(self._requests) > MAX_REQUESTS:
             del self._requests[next(iter(self._requests))]
 
     def update(self, number: int, **changes: Any) -> None:
-        """Change fields of a request, unless it has been forgotten meanwhile."""
+        """Change fields of a request, unless it has been discarded."""
         if request := self._requests.get(number):
             self._requests[number] = dataclasses.replace(request, **changes)
             self.changes += 1
 
     def sent(self, number: int, size: int) -> None:
-        """Add body bytes to a request."""
+        """Add to the bytes sent in answer to a request."""
         if request := self._requests.get(number):
             self.update(number, sent=request.sent + size)
 
     def requests(self, server: ServerName | None = None) -> list[Request]:
-        """Return the requests, optionally those of one server."""
+        """Return the requests to one server, or to all."""
         return [request for request in self._requests.values() if server in (None, request.server)]
 
     def take(self) -> list[Request]:
-        """Return all requests, and forget them."""
+        """Return all requests and discard them."""
         requests = self.requests()
         self.clear()
         return requests
 
     def clear(self) -> None:
-        """Forget all requests; the numbers count on."""
+        """Discard all requests. Their numbers are not used again."""
         self._requests.clear()
         self.changes += 1

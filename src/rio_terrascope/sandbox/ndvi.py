@@ -1,4 +1,4 @@
-"""The files of the invented NDVI scenes, made when somebody asks for them."""
+"""The files of the synthetic NDVI scenes, each made when it is first requested."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .scenes import CRS, FILE_SIZE, LEFT, NODATA, OFFSET, PIXEL, SCALE, SIZE, Sc
 
 _WEST = min(LEFT.values())
 _WIDTH = (max(LEFT.values()) - _WEST) // PIXEL + SIZE
-"""Of all tiles together: where they overlap they show the same."""
+"""The extent of all tiles together, so that they agree where they overlap."""
 
 
 def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
     """Write an NDVI scene.
 
-    A Cloud-Optimized GeoTIFF of 2048 x 2048 pixels of 10 m in UTM: uint8 with scale and offset, nodata 255
-    where there were clouds, blocks of 512, DEFLATE, overviews 2 and 4.
+    It is a Cloud-Optimized GeoTIFF in UTM with 2048 x 2048 pixels of 10 m: uint8 with scale and offset,
+    nodata 255 under clouds, blocks of 512, DEFLATE, overviews 2 and 4.
 
     Parameters
     ----------
     path : path-like
         The file to write.
     scene : Scene
-        Always the same pixels for the same scene.
+        The scene. Its pixels are always the same.
     """
     column = (LEFT[scene.tile] - _WEST) // PIXEL
     pixels = _values(scene.day)[:, column : column + SIZE]
@@ -54,18 +54,18 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
 
 
 def _values(day: str) -> npt.NDArray[np.uint8]:
-    """Invent what all tiles together show on one day."""
+    """Make up the pixels of all tiles together on one day."""
     shape = (SIZE // GRAIN + 3, _WIDTH // GRAIN + 3)
     ground = np.random.default_rng(31)
     fields, woods = smooth_noise(ground, shape), smooth_noise(ground, shape)
     clouds = smooth_noise(np.random.default_rng(zlib.crc32(day.encode())), shape)
-    # crops come up in spring and are gone in autumn, woods are green all summer
+    # Crops grow in spring and are harvested by autumn; woods are green all summer.
     summer = np.cos(2 * np.pi * ((int(day[4:6]) - 1) * 30 + int(day[6:]) - 195) / 365)
     ndvi = np.where(woods > 0.2, 0.6 + 0.2 * summer, 0.35 + 0.3 * summer * np.clip(1 + fields, 0, 1))
     ndvi = np.where(woods < -0.5, 0.1, ndvi + 0.1 * fields)
     coarse = np.clip(np.round((ndvi - OFFSET) / SCALE), 0, 250).astype(np.uint8)
     coarse[clouds > 0.35] = NODATA
-    # Ragged edges, as in `island.land_cover`.
+    # ragged edges, as in `island.land_cover`
     jitter = ground.integers(0, 2 * GRAIN, (2, SIZE, _WIDTH), dtype=np.uint8)
     rows, columns = np.ogrid[:SIZE, :_WIDTH]
     ragged: npt.NDArray[np.uint8] = coarse[(rows + jitter[0]) // GRAIN, (columns + jitter[1]) // GRAIN]

@@ -1,4 +1,4 @@
-"""The server process, seen from the process that starts it."""
+"""Starts the server process and sends it commands."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 
 
 class ServerProcess:
-    """Starts the server process and sends it commands.
+    """The server process, seen from its parent.
 
-    Both directions are one JSON a line, over the process's stdin and stdout. When its stdin ends, because
-    of `stop` or because this process has died, the server process ends too.
+    Commands and replies are JSON, one a line, over the server's stdin and stdout. The server process ends
+    when its stdin does: after `stop`, or when this process has died.
 
     Parameters
     ----------
     config : mapping
-        Goes over stdin as well: arguments and the environment can be read by others on the machine.
+        What to serve. It is sent over stdin, because others on the machine can read a process's arguments
+        and environment.
 
     Attributes
     ----------
     ready : dict
-        What the server process said when it was ready.
+        The server's first message: its URLs and tiles.
 
     Raises
     ------
@@ -47,13 +48,13 @@ class ServerProcess:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        # -P: a tokens.py in the working directory is not to be taken for a library's.
+        # -P: a module in the working directory must not hide one of a library.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __package__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),
-            # Unbuffered: what a forked child inherits must not be written a second time.
+            # Unbuffered, because a forked child would write its copy of the buffer once more.
             bufsize=0,
         )
         self._commands = cast(io.FileIO, self._process.stdin)
@@ -72,13 +73,13 @@ class ServerProcess:
         return self._process.pid
 
     def call(self, command: str, **arguments: object) -> Any:
-        """Send a command and return what it answers."""
+        """Send a command and return its result."""
         if os.getpid() != self._owner:
             raise RuntimeError("Only the process that started the sandbox can control it")
         with self._lock:
             number = next(self._ids)
             self._send({"id": number, "command": command, "arguments": arguments})
-            # An earlier call may have been interrupted (Ctrl-C) and have left its reply behind.
+            # A call that was interrupted (Ctrl-C) leaves its reply behind: skip it.
             while (reply := self._receive())["id"] != number:
                 pass
         if "error" in reply:
@@ -86,7 +87,7 @@ class ServerProcess:
         return reply["value"]
 
     def stop(self) -> None:
-        """End the server process; in a forked child, do nothing."""
+        """End the server process. Do nothing in a forked child."""
         if os.getpid() != self._owner:
             return
         _running.discard(self)
@@ -101,7 +102,7 @@ class ServerProcess:
     def close_pipes(self) -> None:
         """Close this process's ends of the pipes, in a forked child.
 
-        With a copy of them open in a child, the server process would outlive its parent.
+        The server process would outlive its parent if a child kept them open.
         """
         self._commands.close()
         self._replies.raw.close()
@@ -112,7 +113,7 @@ class ServerProcess:
             while line:
                 line = line[self._commands.write(line) :]
         except BrokenPipeError:
-            pass  # The process has ended; reading its last words says why.
+            pass  # The process has ended; its last message, read next, says why.
 
     def _receive(self) -> dict[str, Any]:
         line = self._replies.readline()
@@ -125,8 +126,8 @@ class ServerProcess:
 
 
 def _environment() -> dict[str, str]:
-    # The same copy of the package, however this process found it. And the stand-in has no use for the
-    # account of the real service.
+    # PYTHONPATH leads to this copy of the package, however it was found. The servers do not need the
+    # user's real account.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TERRASCOPE_")}
     root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))

@@ -1,4 +1,4 @@
-"""`Sandbox`: starts the servers, says where they are, and shows what they received."""
+"""`Sandbox`: starts the servers, returns their URLs and files, and the requests they received."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from .process import ServerProcess
 class Sandbox(Controls):
     """A local stand-in for Terrascope, in a process of its own.
 
-    A context manager; `start` and `stop` do the same by hand. It ends with the process that started it,
-    whichever way that goes. Its methods may be called from any thread.
+    Use it as a context manager, or call `start` and `stop`. The servers end with the process that started
+    them, however that ends. The methods are thread-safe.
 
     Parameters
     ----------
     tiles : iterable of path-like
-        GeoTIFFs to offer. A file with a WorldCover tile's name is offered under that tile's real path; the
-        first other one takes the path of the 2020 tile N00E006; further ones go under /download/<name>.
-        None: the synthetic WorldCover tiles N00E006 and S03E006 of 2020 and 2021. Each is made, in a few
-        seconds, when it is first asked for.
+        GeoTIFFs to serve. A file named like a WorldCover tile is served at the path of that tile. The first
+        other file takes the path of the 2020 tile N00E006; the rest are served at /download/<name>. The
+        default is the synthetic WorldCover tiles N00E006 and S03E006 of 2020 and 2021, each made when it
+        is first requested, which takes a few seconds.
     username, password : str
-        The account.
+        The account that can log in.
     accounts : mapping, optional
-        Passwords of further accounts, by username.
+        Further accounts: their passwords, by username.
     token_lifetime, refresh_lifetime : float
-        Lifetimes of access and refresh tokens in seconds; fractions count.
+        Lifetimes of access and refresh tokens, in seconds and fractions of a second.
     rotate : bool
-        Whether a refresh token that was used is dead, as with Terrascope.
+        Whether a refresh token can be used only once, as with Terrascope.
     latency : float
-        Seconds before each answer.
+        Seconds to wait before each answer.
     archive : path-like
-        The folder in which the catalogue says that the files lie on Terrascope's own machines. With one of
-        your own, this machine can play one of those.
+        The folder that, according to the catalogue, holds the files on Terrascope's own machines. Name a
+        folder of yours to make this machine look like one of those.
     host : str
         The loopback address to listen on.
 
     Raises
     ------
     FileNotFoundError
-        If a tile is not there.
+        If one of the tiles does not exist.
 
     Examples
     --------
@@ -88,15 +88,15 @@ class Sandbox(Controls):
         self._files: dict[str, Path] = {}
         self._tiles: list[str] = []
 
-    # Life
+    # Starting and stopping
 
     def start(self) -> Self:
-        """Start the servers, unless they run already.
+        """Start the servers if they are not running.
 
         Returns
         -------
         Sandbox
-            Itself.
+            This sandbox.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Sandbox(Controls):
         return self
 
     def stop(self) -> None:
-        """Stop the servers; nothing happens if they don't run, or in a forked child."""
+        """Stop the servers. Do nothing if they are not running, or in a forked child."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -132,14 +132,14 @@ class Sandbox(Controls):
 
     @property
     def pid(self) -> int:
-        """The server process's id."""
+        """The id of the server process."""
         return self._running.pid
 
-    # Where things are
+    # URLs
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment variables that lead a client here instead of to Terrascope."""
+        """The environment variables that point a client to this sandbox instead of Terrascope."""
         return {
             "TERRASCOPE_USERNAME": self.username,
             "TERRASCOPE_PASSWORD": self.password,
@@ -151,27 +151,27 @@ class Sandbox(Controls):
 
     @property
     def token_url(self) -> str:
-        """The token endpoint."""
+        """The URL of the token endpoint."""
         return str(self._running.ready["token_url"])
 
     @property
     def catalogue_url(self) -> str:
-        """The catalogue, a STAC API."""
+        """The URL of the catalogue, a STAC API."""
         return self._origin("catalogue")
 
     @property
     def origin(self) -> str:
-        """The data server's origin."""
+        """The origin of the data server."""
         return self._origin("data")
 
     @property
     def other_origin(self) -> str:
-        """The open server's origin."""
+        """The origin of the open server."""
         return self._origin("other")
 
     @property
     def sso_origin(self) -> str:
-        """The login server's origin."""
+        """The origin of the login server."""
         return self._origin("sso")
 
     def _origin(self, server: ServerName) -> str:
@@ -179,7 +179,7 @@ class Sandbox(Controls):
 
     @property
     def urls(self) -> list[str]:
-        """The URLs of all tiles, on the data server."""
+        """The URLs of all tiles on the data server."""
         return [self.url(path) for path in self._tiles]
 
     def url(self, path: str = "") -> str:
@@ -188,8 +188,8 @@ class Sandbox(Controls):
         Parameters
         ----------
         path : str
-            A path, one below /download/, or a URL whose path and query are taken. Without a path, as in "" or
-            "?n=1": the first tile's.
+            A path, a path relative to /download/, or a URL whose path and query are used. If there is no
+            path, as in "" or "?n=1", it is the first tile's.
 
         Returns
         -------
@@ -199,7 +199,7 @@ class Sandbox(Controls):
         return self.origin + self._path(path)
 
     def other_url(self, path: str = "") -> str:
-        """Return a URL on the open server; `path` is as for `url`."""
+        """Return a URL on the open server. `path` is as for `url`."""
         return self.other_origin + self._path(path)
 
     def redirect_url(
@@ -218,17 +218,17 @@ class Sandbox(Controls):
         to : {"other", "data"}
             The server to redirect to.
         status : int
-            The redirect's status.
+            The status of the redirect.
 
         Returns
         -------
         str
-            A URL that demands a token, as every other on the data server.
+            The URL. It demands a token, like every URL on the data server.
         """
         return f"{self.origin}/download/redirect/{to}/{status}/{self._below_download(path)}"
 
     def signed_redirect_url(self, path: str = "") -> str:
-        """Return a URL on the data server that redirects to a signed one, as of S3, on the open server."""
+        """Return a URL on the data server that redirects to the open server, with a signature like S3's."""
         return f"{self.origin}/download/redirect/signed/{self._below_download(path)}"
 
     def _path(self, path: str) -> str:
@@ -243,14 +243,14 @@ class Sandbox(Controls):
     # Files
 
     def file(self, url: str = "") -> Path:
-        """Return the local file behind a URL or path, to compare pixels with; empty: the first tile's.
+        """Return the local file behind a URL or path, by default the first tile's, to compare pixels with.
 
-        A synthetic file that nobody has asked for yet is made now.
+        A synthetic file that does not exist yet is made now.
 
         Raises
         ------
         KeyError
-            If no file is offered there.
+            If no file is served there.
         """
         url_path = unquote(urlsplit(self._path(url)).path)
         if url_path not in self._files and (made := self._running.call("file", url_path=url_path)):
@@ -258,14 +258,14 @@ class Sandbox(Controls):
         return self._files[url_path]
 
     def add_file(self, file: str | os.PathLike[str], path: str) -> str:
-        """Offer one more local file, on the data and on the open server.
+        """Serve one more local file, on the data server and the open server.
 
         Parameters
         ----------
         file : path-like
-            The file. It may change or be replaced later: what is there is served.
+            The file. It may change or be replaced later: each request gets its present content.
         path : str
-            The URL path, below /download/. Below /download/open/ no token is demanded.
+            The URL path, relative to /download/. Files below /download/open/ need no token.
 
         Returns
         -------
@@ -279,29 +279,29 @@ class Sandbox(Controls):
         self._files[url_path] = local
         return url
 
-    # What was received
+    # Received requests
 
     def requests(self, server: ServerName | None = None) -> list[Request]:
-        """Return every request so far, in order of arrival.
+        """Return all requests so far, in order of arrival.
 
         Parameters
         ----------
         server : {"sso", "data", "catalogue", "other"}, optional
-            Only those of one server.
+            Return only the requests to this server.
 
         Returns
         -------
         list of Request
-            With the answers as far as they have gone.
+            The requests, each with as much of its answer as has been sent.
         """
         return [Request(**request) for request in self._running.call("requests", server=server)]
 
     def clear(self) -> None:
-        """Forget all requests so far."""
+        """Discard all requests so far."""
         self._running.call("clear")
 
     def take(self) -> list[Request]:
-        """Return every request so far, and forget them, in one step: none is missed or seen twice."""
+        """Return all requests so far and discard them, in one step: none is missed or returned twice."""
         return [Request(**request) for request in self._running.call("take")]
 
     def wait_for(
@@ -316,26 +316,26 @@ class Sandbox(Controls):
         Parameters
         ----------
         condition : callable
-            Takes the list of requests; true when it is time.
+            Called with the list of requests. Waiting ends when it returns a true value.
         timeout : float
             In seconds.
         server : {"sso", "data", "catalogue", "other"}, optional
-            Only look at the requests of one server.
+            Pass only the requests to this server.
 
         Returns
         -------
         list of Request
-            Those that satisfied it.
+            The requests that satisfied the condition.
 
         Raises
         ------
         TimeoutError
-            If they did not in time.
+            If none did in time.
         """
         deadline = time.monotonic() + timeout
         seen = None
         while True:
-            # The list is only fetched when there is something new in it.
+            # Fetch the list only when it has changed.
             changes = self._running.call("changes")
             if changes != seen:
                 seen = changes
@@ -343,7 +343,7 @@ class Sandbox(Controls):
                 if condition(requests):
                     return requests
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"Not within {timeout} s; {len(requests)} requests so far")
+                raise TimeoutError(f"The condition was not met in {timeout} s, by {len(requests)} requests")
             time.sleep(0.005)
 
 

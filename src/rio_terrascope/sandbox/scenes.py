@@ -1,4 +1,4 @@
-"""The invented NDVI scenes of the catalogue: which there are, what they are called and where they lie."""
+"""The synthetic NDVI scenes of the catalogue: their names, URL paths and bounds."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ PIXEL = 10
 """Metres."""
 
 SIZE = 2048
-"""Height and width of a scene: a cut of the Sentinel-2 tile, which has 10980."""
+"""Height and width of a scene, which covers a part of a Sentinel-2 tile of 10980 pixels."""
 
 NODATA = 255
 SCALE, OFFSET = 0.004, -0.08
-"""A stored value v means an NDVI of SCALE * v + OFFSET; 250 is the highest."""
+"""A stored value v means an NDVI of SCALE * v + OFFSET. The largest value is 250."""
 
 TOP = 5_660_000
 LEFT = {"31UES": 589_300, "31UFS": 600_000}
-"""The west edge of each tile's cut, in metres. Like the tiles, they share a strip of ten kilometres."""
+"""The west edge of each tile's scenes, in metres. Like the tiles, they overlap by ten kilometres."""
 
 FILE_SIZE = 4 * 2**20
-"""Every file is filled up to it, so that the catalogue knows the size before there is a file."""
+"""The size of every file, padded so that the catalogue knows it before the file is made."""
 
 DAYS = ("20210420", "20210530", "20210614", "20210719", "20210907", "20211012")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What was seen of one tile on one day.
+    """A scene: one tile on one day.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Scene:
 
     @property
     def id(self) -> str:
-        """The item's id, also the file's name without its suffix."""
+        """The id of the item, which is also the file name without its suffix."""
         return f"{self._stem}_10M_V200"
 
     @property
@@ -53,26 +53,26 @@ class Scene:
 
     @property
     def datetime(self) -> str:
-        """When, in UTC."""
+        """The time of acquisition, in UTC."""
         return f"{self.day[:4]}-{self.day[4:6]}-{self.day[6:]}T10:50:31Z"
 
     @property
     def url_path(self) -> str:
-        """The URL path, laid out like Terrascope's."""
+        """The URL path, in the layout of Terrascope's."""
         folder = f"{self.day[:4]}/{self.day[4:6]}/{self.day[6:]}/{self._stem}_V200"
         return f"/download/Sentinel2/NDVI_V2/{folder}/{self.id}.tif"
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """West, south, east, north in metres."""
+        """West, south, east and north, in metres."""
         left, extent = LEFT[self.tile], SIZE * PIXEL
         return left, TOP - extent, left + extent, TOP
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Of pixels to metres: a, b, c, d, e, f."""
+        """The affine transform from pixels to metres: a, b, c, d, e, f."""
         return PIXEL, 0, LEFT[self.tile], 0, -PIXEL, TOP
 
 
 SCENES = {scene.url_path: scene for scene in (Scene(tile, day) for day in DAYS for tile in LEFT)}
-"""All of them, by URL path."""
+"""All scenes, by URL path."""

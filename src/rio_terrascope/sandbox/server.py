@@ -1,4 +1,4 @@
-"""The server process: four HTTP servers on one event loop, driven by the process that started it."""
+"""The server process: four HTTP servers on one event loop, controlled by the parent process."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Command = Callable[..., Any]
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: four servers cannot all have them."""
+        """Leave signals alone, because four servers cannot all handle them."""
         yield
 
 
 def _listen(host: str) -> socket.socket:
-    # Listening before anybody is told the port: clients that come early wait in the backlog.
+    # It listens before any client knows the port, so that early clients wait in the backlog.
     return socket.create_server((host, 0), backlog=1024)
 
 
@@ -52,7 +52,7 @@ def _origin(listener: socket.socket) -> str:
 
 def _make_tile(year: int, name: str, folder: Callable[[], Path]) -> str:
     """Make a synthetic tile and return its path."""
-    # rasterio takes its time to import, and only what is made here needs it.
+    # Importing rasterio takes time, and the servers themselves do not need it.
     from .tile import write_tile
 
     file = folder() / Path(worldcover_path(year, name)).name
@@ -70,16 +70,16 @@ def _make_scene(scene: Scene, folder: Callable[[], Path]) -> str:
 
 
 async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
-    """Serve until standard input ends, which it does when the parent process does.
+    """Serve until standard input ends, which it does when the parent process ends.
 
     Parameters
     ----------
     config : mapping
-        What `Sandbox` was made with.
+        The parameters of `Sandbox`.
     replies : binary file
-        Where the parent reads the ready line and the answers to its commands, one JSON a line.
+        Receives the ready message and the replies to the parent's commands: JSON, one a line.
     """
-    # uvicorn warns of every malformed request; a traceback is all that should reach the terminal.
+    # uvicorn warns about every malformed request, but only tracebacks should reach the terminal.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     with contextlib.ExitStack() as cleanup:
         listeners: dict[ServerName, socket.socket] = {
@@ -90,12 +90,12 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
         }
         origins = {name: _origin(listener) for name, listener in listeners.items()}
 
-        @functools.cache  # made when something is to be put there: a process that is killed leaves it behind
+        @functools.cache  # made when first needed, because a process that is killed leaves it behind
         def folder() -> Path:
             workdir = tempfile.TemporaryDirectory(prefix="terrascope-sandbox-", ignore_cleanup_errors=True)
             return Path(cleanup.enter_context(workdir))
 
-        # GDAL's usual cache (5 % of the memory) costs more time here, for fresh pages, than it saves.
+        # Allocating GDAL's default cache, 5 % of the memory, takes more time than the cache saves here.
         os.environ.setdefault("GDAL_CACHEMAX", "64")
         journal = Journal()
         faults = Faults(config["latency"])
@@ -155,14 +155,14 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             _run_commands(_commands(journal, faults, identity, sso, files), replies)
         )
         await asyncio.wait([control, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    # At once: uvicorn would answer the requests under way with 500 and log each of them.
+    # Exit at once. Otherwise uvicorn answers each request in progress with 500, and logs it.
     os._exit(0)
 
 
 def _commands(
     journal: Journal, faults: Faults, identity: Identity, sso: SsoSite, files: Files
 ) -> dict[str, Command]:
-    """Return what the parent can ask for."""
+    """Return the commands that the parent can send, by name."""
 
     def heal() -> None:
         faults.heal()
@@ -190,8 +190,8 @@ def _commands(
 
 
 async def _run_commands(commands: Mapping[str, Command], replies: BinaryIO) -> None:
-    """Carry out the parent's commands, one JSON a line, until there can be no more."""
-    # A limit is there for lines from strangers; a replaced body may be long.
+    """Run the parent's commands, JSON, one a line, until standard input ends."""
+    # The limit is high because a replaced body may be long; the parent is trusted.
     lines = asyncio.StreamReader(limit=2**30)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer)

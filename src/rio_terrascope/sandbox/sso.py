@@ -1,4 +1,4 @@
-"""The login server: token endpoint, discovery document, keys, login page."""
+"""The login server: token endpoint, discovery document, keys and login page."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ type="password"><input type="submit" value="Sign In"></form></body></html>
 
 
 class SsoSite(Site):
-    """What the login server answers.
+    """The login server.
 
     Parameters
     ----------
     origin : str
-        Its own origin.
+        The origin of this server.
     identity : Identity
-        The realm behind it.
+        The realm that issues the tokens.
     """
 
     def __init__(self, origin: str, identity: Identity) -> None:
@@ -44,16 +44,16 @@ class SsoSite(Site):
     def replace_answers(
         self, *, fields: Mapping[str, Any] | None = None, raw: str | None = None, times: int = 1
     ) -> None:
-        """Replace the next good token answers: by fields merged over them, or by a raw body (base64)."""
+        """Replace the next successful answers: merge `fields` into them, or send `raw`, a body in base64."""
         body = fields if fields is not None else base64.b64decode(raw or "")
         self._replacement = (body, times)
 
     def heal(self) -> None:
-        """Answer truthfully again."""
+        """Stop replacing answers."""
         self._replacement = None
 
     def inspect(self, incoming: IncomingRequest) -> Credentials:
-        """Say which grant was asked for, and by whom."""
+        """Return the grant that is requested, and the user."""
         form = _form(incoming)
         username = form.get("username", [None])[0]
         if refresh_token := form.get("refresh_token", [""])[0]:
@@ -91,11 +91,11 @@ class SsoSite(Site):
                 status_code=refused.status,
                 headers=_NO_STORE,
             )
-        # json.dumps, not JSONResponse: a replaced field may be NaN or Infinity, which JSONResponse refuses.
+        # Not a JSONResponse, which refuses NaN and Infinity: a replaced field may hold them.
         return Response(self._replaced(answer), media_type="application/json", headers=_NO_STORE)
 
     def _grant(self, form: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Go through the form in Keycloak's order: grant type, client, then the grant's own fields."""
+        """Check the form in the order that Keycloak does: grant type, client, fields of the grant."""
         if any(len(values) > 1 for values in form.values()):
             raise GrantError(400, "invalid_request", "duplicated parameter")
         fields = {name: values[0] for name, values in form.items()}

@@ -1,4 +1,4 @@
-"""A synthetic WorldCover tile: the real one's layout, and invented islands."""
+"""Synthetic WorldCover tiles: islands that do not exist, in the layout of the real tiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CLASSES", "north_west", "worldcover_path", "write_tile"]
 SIZE = 36000
 BLOCK = 1024
 OVERVIEW_BLOCK = {2020: 128, 2021: 1024}
-"""The block size of the overviews, as in ESA's files: headers of 237 KB in 2020, and of 28 KB in 2021."""
+"""Block size of the overviews, as in ESA's files. It makes headers of 237 KB in 2020, of 28 KB in 2021."""
 
 OVERVIEWS = [2, 4, 8, 16, 32, 64]
 
@@ -38,11 +38,11 @@ CLASSES = {
     95: ("Mangroves", (0, 207, 117)),
     100: ("Moss and lichen", (250, 230, 160)),
 }
-"""WorldCover's legend: name and colour of each class."""
+"""The legend of WorldCover: the name and colour of each class."""
 
 
 def north_west(name: str) -> tuple[int, int]:
-    """Return the row and column of a tile's first pixel on the world's grid, from 90° N and 180° W.
+    """Return the row and column of a tile's first pixel in the global grid, from 90° N and 180° W.
 
     Parameters
     ----------
@@ -63,25 +63,25 @@ def write_tile(
 ) -> None:
     """Write a synthetic WorldCover tile.
 
-    A Cloud-Optimized GeoTIFF like the real one: 36000 x 36000 pixels of 3 degrees, blocks of 1024, DEFLATE,
-    nodata 0, colour table, overviews 2 to 64. Islands of plausible land cover, the sea around them, and no
-    data beyond.
+    It is a Cloud-Optimized GeoTIFF like the real ones: 36000 x 36000 pixels over 3 x 3 degrees, blocks of
+    1024, DEFLATE, nodata 0, a colour table, overviews 2 to 64. It shows islands of plausible land cover in
+    a sea, and nodata around it.
 
     Parameters
     ----------
     path : path-like
         The file to write.
     year : int
-        2020 or 2021; a little of the land cover changes from one to the other.
+        2020 or 2021. The land cover differs slightly.
     name : str
         The tile's south-west corner, such as N00E006.
     islands : iterable of Island
-        Those that lie in the tile are drawn. Their seas may not overlap.
+        The islands to draw, as far as they lie in the tile. Their seas must not overlap.
     """
     top, left = north_west(name)
     west, north = left * 3 / SIZE - 180, 90 - top * 3 / SIZE
-    # Sparse blocks, in the base as in the overviews, are what makes a tile of 1.3 gigapixels cheap:
-    # what has no data is neither compressed nor written. Nearest, because mode takes ten times as long.
+    # Sparse blocks make a tile of 1.3 gigapixels cheap, in the full resolution and in the overviews: blocks
+    # without data are neither compressed nor written. Resampling by mode would take ten times as long.
     with (
         rasterio.Env(
             GDAL_NUM_THREADS="ALL_CPUS",
@@ -108,7 +108,7 @@ def write_tile(
 
 
 def _write_part(dataset: Any, pixels: npt.NDArray[np.uint8], row: int, column: int) -> None:
-    """Write as much of the pixels as lies in the dataset."""
+    """Write the pixels that lie in the dataset."""
     above, before = max(-row, 0), max(-column, 0)
     pixels = pixels[above : max(SIZE - row, 0), before : max(SIZE - column, 0)]
     if pixels.size:
