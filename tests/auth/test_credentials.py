@@ -1,4 +1,4 @@
-"""Where the username and password come from, in order, and what is said when they are nowhere."""
+"""The order in which username and password are looked up, and the error if they are not found."""
 
 import pytest
 
@@ -10,13 +10,13 @@ SETTINGS = Settings()
 
 @pytest.fixture(autouse=True)
 def nothing_saved(tmp_path, monkeypatch):
-    """No test meets the login that whoever runs it has saved."""
+    """Hide the saved login of the user who runs the tests."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
 
 
 def environ(tmp_path, netrc=None, **more):
-    """An environment that names a netrc of the test's own."""
+    """An environment with a netrc file that the test writes."""
     path = tmp_path / "netrc"
     if netrc is not None:
         path.write_text(netrc)
@@ -56,7 +56,7 @@ def test_netrc_is_for_the_token_endpoints_host(tmp_path):
     assert found.password == "other"
 
 
-def test_a_username_narrows_the_other_places(tmp_path):
+def test_a_username_narrows_the_other_sources(tmp_path):
     env = environ(tmp_path, NETRC, **BOTH)
     assert find_credentials(SETTINGS, "eve", environ=env).password == "from-environ"
     assert find_credentials(SETTINGS, "nat", environ=env).password == "from-netrc"
@@ -77,7 +77,7 @@ def test_a_username_narrows_the_other_places(tmp_path):
         ("s3cret\n", "cannot be understood"),
     ],
 )
-def test_nowhere(tmp_path, netrc, said):
+def test_no_credentials_found(tmp_path, netrc, said):
     with pytest.raises(CredentialsNotFoundError) as raised:
         find_credentials(SETTINGS, environ=environ(tmp_path, netrc, TERRASCOPE_USERNAME="eve"))
     message = str(raised.value).replace(str(tmp_path), "")
@@ -91,7 +91,7 @@ def test_nowhere(tmp_path, netrc, said):
     assert raised.value.__context__ is None
 
 
-def test_a_netrc_that_is_no_text(tmp_path):
+def test_a_netrc_that_is_not_text(tmp_path):
     (tmp_path / "netrc").write_bytes(b"\xff\xfe\x00machine")
     with pytest.raises(CredentialsNotFoundError, match=r"not text|cannot be understood"):
         find_credentials(SETTINGS, environ=environ(tmp_path))

@@ -1,4 +1,4 @@
-"""The token endpoint over real HTTP: what is sent, what is accepted, what each refusal says."""
+"""The token endpoint over real HTTP: the requests, the accepted answers, and the error for each refusal."""
 
 import json
 import logging
@@ -82,7 +82,7 @@ def test_netrc_adds_nothing_to_the_request(endpoint, sandbox, tmp_path, monkeypa
 
 
 class TestRefused:
-    """An answer is an answer: never tried again, and said in plain words."""
+    """A refusal is final: it is not retried, and the error is in plain words."""
 
     @pytest.mark.parametrize(
         ("prepare", "said"),
@@ -117,7 +117,7 @@ class TestRefused:
         assert len(sandbox.requests("sso")) == 1
         assert waits == []
 
-    def test_the_servers_words_are_made_fit_to_print(self, endpoint, sandbox):
+    def test_the_servers_words_are_made_printable(self, endpoint, sandbox):
         said = f"you sent {sandbox.password}\n\x1b[31mand more {'x' * 500}"
         sandbox.fail(
             400,
@@ -142,7 +142,7 @@ class TestRefused:
 
 
 class TestTrouble:
-    """What may pass is tried again, four times in all, with growing pauses."""
+    """Temporary trouble is retried: four attempts, with growing pauses."""
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     def test_statuses(self, endpoint, sandbox, waits, status):
@@ -165,7 +165,7 @@ class TestTrouble:
         assert password_grant(endpoint, sandbox).access_token
         assert len(waits) == 3
 
-    def test_nobody_listens(self, waits):
+    def test_connection_refused(self, waits):
         settings = Settings(token_url="http://127.0.0.1:9/token")
         with pytest.raises(TokenEndpointError, match="Connection refused") as raised:
             TokenEndpoint(settings, sleep=waits.append).password_grant("ann", "s3cret")
@@ -200,20 +200,20 @@ class TestTrouble:
         endpoint = TokenEndpoint(Settings.from_environ(), sleep=waits.append)
         sandbox.fail(503, server="sso", headers={"Retry-After": formatdate(time.time() + 20, usegmt=True)})
         password_grant(endpoint, sandbox)
-        assert 15 < waits[0] <= 22  # by the server's clock, which tells whole seconds
+        assert 15 < waits[0] <= 22  # by the server's clock, in whole seconds
 
     def test_retry_after_that_is_nonsense(self, endpoint, sandbox, waits):
         sandbox.fail(503, server="sso", headers={"Retry-After": "soon"})
         password_grant(endpoint, sandbox)
         assert 0.5 <= waits[0] <= 1
 
-    def test_retry_after_too_long_is_told_instead(self, endpoint, sandbox, waits):
+    def test_a_long_retry_after_is_reported_instead(self, endpoint, sandbox, waits):
         sandbox.fail(429, times=None, server="sso", headers={"Retry-After": "3600"})
         with pytest.raises(TokenEndpointError, match="asks to come back in 3600 s"):
             password_grant(endpoint, sandbox)
         assert waits == []
 
-    def test_what_is_tried_again_shows_in_the_log(self, endpoint, sandbox, caplog):
+    def test_retries_are_logged(self, endpoint, sandbox, caplog):
         sandbox.fail(503, server="sso")
         with caplog.at_level(logging.INFO):
             password_grant(endpoint, sandbox)
@@ -221,7 +221,7 @@ class TestTrouble:
 
 
 class TestAnswersThatAreNoToken:
-    """Nothing of them reaches a header, nor the message."""
+    """No part of them appears in a header or in the message."""
 
     @pytest.mark.parametrize(
         "body",
@@ -289,7 +289,7 @@ class TestAnswersThatAreNoToken:
             ({"scope": None, "not-before-policy": "x", "extra": [1]}, (str, True)),
         ],
     )
-    def test_what_a_token_can_do_without(self, endpoint, sandbox, fields, expected):
+    def test_optional_fields_of_a_token(self, endpoint, sandbox, fields, expected):
         sandbox.token_answer(fields)
         token = password_grant(endpoint, sandbox)
         kind, expires = expected

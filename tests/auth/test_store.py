@@ -1,4 +1,4 @@
-"""The saved login: private, shared by processes without losing a refresh token, sure in its errors."""
+"""The saved login: private, safe to share between processes, and clear in its errors."""
 
 import json
 import stat
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Endpoint:
-    """Answers with numbered tokens; each refresh token is good once."""
+    """Answers with numbered tokens. Each refresh token can be used once."""
 
     def __init__(self):
         self.used = []
@@ -84,7 +84,7 @@ def test_one_login_for_each_token_endpoint():
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"x": 1}', b"\xff\xfe"])
-def test_a_broken_file_is_no_login(folder, content):
+def test_a_broken_file_is_not_a_login(folder, content):
     (folder / "rio-terrascope").mkdir()
     path = folder / "rio-terrascope" / "logins.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -93,7 +93,7 @@ def test_a_broken_file_is_no_login(folder, content):
     assert LoginStore(Settings()).load() is None
 
 
-def test_it_comes_after_the_environment_and_before_netrc(folder):
+def test_the_saved_login_comes_after_the_environment_and_before_netrc(folder):
     (folder / "netrc").write_text("machine sso.terrascope.be login nat password p\n")
     settings, netrc = Settings(), {"NETRC": str(folder / "netrc")}
     in_environ = {"TERRASCOPE_USERNAME": "eve", "TERRASCOPE_PASSWORD": "p"}
@@ -105,7 +105,7 @@ def test_it_comes_after_the_environment_and_before_netrc(folder):
     assert find_credentials(settings, environ=netrc).username == "nat"
 
 
-def test_a_source_of_it_is_the_account_of_its_user():
+def test_a_saved_login_has_the_same_account_as_its_user():
     save(SavedLogin("ann", Token("a", 2e9, "r", None)))
     source = TokenSource(settings=Settings())
     assert source.get().access_token == "a"
@@ -134,7 +134,7 @@ def test_the_newest_refresh_token_is_used_whatever_the_caller_has():
     assert server.used == ["refresh7"]
 
 
-def test_trouble_leaves_what_is_saved():
+def test_trouble_keeps_the_saved_login():
     save(SavedLogin("ann", token(1)))
     server = Endpoint()
     server.trouble = TokenEndpointError("it is down")
@@ -143,7 +143,7 @@ def test_trouble_leaves_what_is_saved():
     assert LoginStore(Settings()).load().token == token(1)
 
 
-def test_a_login_of_somebody_else_is_not_taken():
+def test_another_users_login_is_not_used():
     save(SavedLogin("bob", token(1)))
     with pytest.raises(RefreshRefusedError, match="user ann is no longer there"):
         endpoint_with(Endpoint()).refresh_grant("refresh1")
@@ -163,9 +163,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder):
         save(SavedLogin("ann", token(1)))
 
 
-def test_a_login_that_is_renewed_and_cannot_be_kept_is_used_all_the_same(folder, caplog):
+def test_a_renewed_login_that_cannot_be_saved_is_still_used(folder, caplog):
     save(SavedLogin("ann", token(1)))
-    (folder / "rio-terrascope" / "logins.json.next").mkdir()  # in the way
+    (folder / "rio-terrascope" / "logins.json.next").mkdir()  # so that the file cannot be written
     assert endpoint_with(Endpoint()).refresh_grant("refresh1") == token(2)
     assert "lost for later commands" in caplog.text
     assert "refresh2" not in caplog.text
@@ -178,7 +178,7 @@ def test_a_login_without_a_refresh_token_cannot_be_renewed():
 
 
 @pytest.mark.parametrize("broken", ["get_keyring", "backend"])
-def test_a_keyring_that_does_not_play_along_is_gone_without(folder, monkeypatch, caplog, broken):
+def test_a_broken_keyring_is_ignored(folder, monkeypatch, caplog, broken):
     keyring = pytest.importorskip("keyring")
 
     class Locked:

@@ -1,4 +1,4 @@
-"""The refresh rules, each with a clock and an endpoint of the test's own: no test waits for time."""
+"""The refresh rules, with a fake clock and a fake endpoint, so that no test has to wait."""
 
 import contextlib
 import logging
@@ -21,13 +21,13 @@ from rio_terrascope.auth.oidc import RefreshRefusedError
 
 
 class Endpoint:
-    """Answers at once with numbered tokens, or as told; notes each grant."""
+    """Answers at once with numbered tokens, or raises an error from `trouble`. Notes each grant."""
 
     def __init__(self, clock, lifetime=300.0):
         self.clock = clock
         self.lifetime = lifetime
         self.grants = []
-        self.trouble = []  # raised one by one, before anything is answered
+        self.trouble = []  # errors to raise, one a request
         self.before = lambda: None
 
     def _token(self, grant):
@@ -78,7 +78,7 @@ def make(clock, endpoint, **more):
 
 @contextlib.contextmanager
 def held(endpoint, ask, threads=1):
-    """Call `ask` in threads; in the block, one of them waits for the endpoint, which answers at its end."""
+    """Call `ask` in threads. In the block, one of them waits for the endpoint, which answers when it ends."""
     inside, proceed = threading.Event(), threading.Event()
 
     def wait():
@@ -178,14 +178,14 @@ def test_trouble_while_the_token_lives_is_logged_and_not_raised(source, endpoint
     assert endpoint.grants == ["password", "refresh refresh1"]
 
 
-def test_trouble_is_not_asked_for_again_at_once(source, endpoint, clock):
+def test_trouble_is_not_retried_at_once(source, endpoint, clock):
     source.get()
     clock.advance(250)
     endpoint.trouble = [down(), down(), down()]
     for _ in range(100):
         source.get()
     assert len(endpoint.grants) == 2
-    clock.advance(1.0)  # the first pause is at most that long
+    clock.advance(1.0)  # the longest that the first pause can be
     for _ in range(100):
         source.get()
     assert len(endpoint.grants) == 3
@@ -244,7 +244,7 @@ def test_one_request_at_a_time_whoever_asks(source, endpoint):
     assert len(set(map(id, tokens))) == 1
 
 
-def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
+def test_a_failure_reaches_every_waiting_caller(source, endpoint):
     endpoint.trouble = [InvalidCredentialsError("wrong")] * 24
     errors = []
 
@@ -258,7 +258,7 @@ def test_a_failed_request_is_shared_by_all_who_waited(source, endpoint):
         pass
     assert endpoint.grants == ["password"]
     assert len(errors) == 24
-    assert len(set(map(id, errors))) == 24  # a copy each, so that tracebacks do not mix
+    assert len(set(map(id, errors))) == 24  # a copy for each, so that their tracebacks do not mix
 
 
 def test_others_go_on_with_a_valid_token_while_one_refreshes(source, endpoint, clock):
@@ -269,7 +269,7 @@ def test_others_go_on_with_a_valid_token_while_one_refreshes(source, endpoint, c
     assert source.get().access_token == "access2"
 
 
-def test_refresh_asks_now_unless_somebody_has(source, endpoint):
+def test_refresh_asks_now_unless_the_token_was_refreshed_already(source, endpoint):
     first = source.get()
     second = source.refresh(stale=first)
     assert second.access_token == "access2"
@@ -277,7 +277,7 @@ def test_refresh_asks_now_unless_somebody_has(source, endpoint):
     assert source.refresh().access_token == "access3"
 
 
-def test_a_laptop_that_slept_wakes_up_right(source, endpoint, clock):
+def test_a_laptop_that_slept_refreshes(source, endpoint, clock):
     source.get()
     clock.wall += 8 * 3600  # the monotonic clock stood still
     assert source.get().access_token == "access2"
@@ -344,7 +344,7 @@ def test_a_forgotten_source_ends_its_thread(clock, endpoint):
     assert not thread.is_alive()
 
 
-def test_a_listener_in_trouble_is_told_again(source, endpoint, clock, caplog):
+def test_a_listener_that_fails_is_called_again(source, endpoint, clock, caplog):
     done = threading.Event()
     answers = [OSError(28, "No space left on device"), None]
 
@@ -370,7 +370,7 @@ def test_a_fork_in_the_middle_of_a_refresh(source, endpoint, clock):
     first = source.get()
     clock.advance(250)
 
-    def renew():  # the lock is held by a thread that is not here
+    def renew():  # the lock is held by a thread that does not exist in the child
         endpoint.before = lambda: None
         clock.advance(60)
         # a password grant: the refresh token is left to the parent

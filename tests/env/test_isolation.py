@@ -1,4 +1,4 @@
-"""The token goes to Terrascope's origins and to nobody else."""
+"""The token goes to Terrascope's origins and to no other host."""
 
 import threading
 
@@ -16,7 +16,7 @@ def read(url, local, **options):
 
 @pytest.fixture
 def elsewhere(sandbox):
-    """What the open server received: first whether it was asked at all, then the worth of the tokens."""
+    """Check that the open server was asked, and return the states of the tokens it received."""
 
     def received():
         requests = sandbox.requests("other")
@@ -27,7 +27,7 @@ def elsewhere(sandbox):
 
 
 def vrt_over_both(sandbox, tmp_path):
-    """A VRT whose first band is at Terrascope and whose second is on somebody else's server."""
+    """A VRT with its first band at Terrascope and its second on a third party's server."""
     bands = "".join(
         f"""<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>
         <SourceFilename relativeToVRT="0">/vsicurl/{url}</SourceFilename><SourceBand>1</SourceBand>
@@ -43,7 +43,7 @@ def vrt_over_both(sandbox, tmp_path):
 
 
 def everything(sandbox, local, tmp_path, in_threads):
-    """Read in all the ways in which a token might go astray."""
+    """Read in all the ways in which a token could leak."""
     read(sandbox.url(), local)
     read(sandbox.other_url(), local)
     in_threads(*[lambda: read(sandbox.other_url(), local)] * 3)
@@ -75,7 +75,7 @@ def test_an_env_entered_in_a_worker_thread(sandbox, local, elsewhere, tmp_path, 
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_other_threads_are_covered_while_one_is_inside(sandbox, local, elsewhere):
+def test_other_threads_have_access_while_one_is_inside(sandbox, local, elsewhere):
     inside, done = threading.Event(), threading.Event()
 
     def hold():
@@ -97,7 +97,7 @@ def test_other_threads_are_covered_while_one_is_inside(sandbox, local, elsewhere
 
 
 def test_a_plain_env_leaks(sandbox, local, elsewhere):
-    """So that the tests above can fail."""
+    """Shows that the tests above can fail."""
     with terrascope_env() as env:
         header = f"Authorization: Bearer {env.token.access_token}"
     with rasterio.Env(GDAL_HTTP_HEADERS=header):
@@ -106,7 +106,7 @@ def test_a_plain_env_leaks(sandbox, local, elsewhere):
 
 
 def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewhere, tmp_path):
-    """So that the signed redirect shows something: without CPL_VSIL_CURL_USE_S3_REDIRECT=NO it leaks."""
+    """Shows that the test of signed redirects can fail: it needs CPL_VSIL_CURL_USE_S3_REDIRECT=NO."""
     from rio_terrascope.gdal.options import HEADER_FILE, AppliedOptions
 
     with terrascope_env() as env:
@@ -122,11 +122,11 @@ def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewh
 
 
 @pytest.mark.parametrize("status", [301])
-def test_what_cannot_be_had_of_gdal(sandbox, local, elsewhere, status):
-    """GDAL remembers a permanent redirect and takes the header file's lines there.
+def test_a_limitation_of_gdal(sandbox, local, elsewhere, status):
+    """GDAL remembers a permanent redirect, and sends the lines of the header file to its target.
 
-    No option stops it with GDAL 3.10 to 3.12 (GDAL_HTTP_HEADERS is held back there, the file is
-    not). README tells of it; this test says when a GDAL comes that does better.
+    No option of GDAL 3.10 to 3.12 prevents it (GDAL withholds GDAL_HTTP_HEADERS there, but not the
+    file). README mentions it. This test fails when a new GDAL does better.
     """
     with terrascope_env():
         read(sandbox.redirect_url(status=status), local)
@@ -145,7 +145,7 @@ def test_the_s3_redirect_cannot_be_switched_on(sandbox):
     assert sandbox.requests() == []
 
 
-def test_scope_env_is_the_plain_way_and_leaks(sandbox, local, elsewhere):
+def test_scope_env_leaks_to_other_hosts(sandbox, local, elsewhere):
     with terrascope_env(scope="env"):
         read(sandbox.url(), local)
         read(sandbox.other_url(), local)
@@ -153,7 +153,7 @@ def test_scope_env_is_the_plain_way_and_leaks(sandbox, local, elsewhere):
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_a_session_is_the_plain_way_too(sandbox, local, elsewhere):
+def test_a_session_leaks_to_other_hosts_too(sandbox, local, elsewhere):
     with rasterio.Env(session=TerrascopeSession()):
         read(sandbox.url(), local)
         read(sandbox.other_url(), local)
@@ -161,7 +161,7 @@ def test_a_session_is_the_plain_way_too(sandbox, local, elsewhere):
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_a_stale_token_in_the_headers_does_not_go_along(sandbox, local, monkeypatch):
+def test_a_stale_token_in_the_headers_is_not_sent(sandbox, local, monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_HEADERS", "X-Mine: kept,Authorization: Bearer stale")
     with terrascope_env():
         read(sandbox.url(), local)

@@ -1,4 +1,4 @@
-"""Entering, nesting and leaving: nothing poisons the block, and nothing of it stays."""
+"""Entering, nesting and leaving: earlier failures do no harm, and leaving removes every trace."""
 
 import os
 import threading
@@ -36,7 +36,7 @@ def threads():
 
 
 def options_set(sandbox):
-    """Everything that the package may have set in GDAL."""
+    """Return everything that the package may have set in GDAL."""
     prefix = f"/vsicurl/{sandbox.origin}/"
     per_path = [HEADER_FILE, HEADERS, *PATH_OPTIONS]
     for_process = [S3_REDIRECT, *PROCESS_OPTIONS]
@@ -52,7 +52,7 @@ def assert_no_trace(sandbox, runtime):
     sandbox.clear()
     with pytest.raises(RasterioIOError):
         rasterio.open(sandbox.url())
-    # asked, so no pixel came from a cache, and without a token
+    # it was asked, so no pixel came from a cache; and it got no token
     assert tokens_sent(sandbox.requests("data")) == {"none"}
 
 
@@ -72,7 +72,7 @@ def test_leaves_no_trace_after_an_error(sandbox, clean_surroundings):
     assert_no_trace(sandbox, clean_surroundings)
 
 
-def test_leaves_no_trace_where_login_fails(sandbox, clean_surroundings):
+def test_leaves_no_trace_if_the_login_fails(sandbox, clean_surroundings):
     with pytest.raises(InvalidCredentialsError), terrascope_env("researcher", "wrong"):
         pass
     assert_no_trace(sandbox, clean_surroundings)
@@ -107,7 +107,7 @@ def test_the_header_file_is_private_under_any_umask(sandbox, clean_surroundings)
 
 
 @pytest.mark.parametrize("failure", ["401", "login page"])
-def test_a_failure_before_does_not_poison_the_block(sandbox, local, failure):
+def test_an_earlier_failure_does_not_affect_the_block(sandbox, local, failure):
     sandbox.login_page(failure == "login page")
     with pytest.raises(RasterioIOError):
         rasterio.open(sandbox.url())
@@ -142,19 +142,19 @@ def test_two_accounts_at_once(sandbox):
     assert sandbox.origin in str(raised.value)
     assert "researcher" in str(raised.value)
     assert "logout()" in str(raised.value)
-    assert grants(sandbox.requests(), "password") == 1  # the second one was not even logged in
+    assert grants(sandbox.requests(), "password") == 1  # the second account did not log in
     with terrascope_env("colleague", "other-password"):
         assert sandbox.requests("sso")[-1].username == "colleague"
 
 
-def test_the_same_account_with_a_wrong_password_does_not_get_in(sandbox):
+def test_the_same_account_with_a_wrong_password_is_refused(sandbox):
     with terrascope_env() as env:
         with pytest.raises(InvalidCredentialsError), terrascope_env("researcher", "wrong"):
             pass
         env.open(sandbox.url()).close()
 
 
-def test_a_token_source_of_ones_own(sandbox, local):
+def test_a_given_token_source(sandbox, local):
     tokens = TokenSource()
     with terrascope_env(tokens=tokens) as env, rasterio.open(sandbox.url()) as src:
         assert env.tokens is tokens
@@ -167,7 +167,7 @@ def test_a_token_source_of_ones_own(sandbox, local):
 def test_login_and_logout(sandbox, local, clean_surroundings):
     login()
     src = rasterio.open(sandbox.url())
-    env = login()  # a notebook's cell run again: the dataset goes on
+    env = login()  # as when a notebook's cell runs again: the dataset reads on
     assert_same_pixels(src, local, some_windows(3))
     assert env.open(sandbox.url()).shape == local.shape
     assert grants(sandbox.requests(), "password") == 1
@@ -191,7 +191,7 @@ def test_login_ends_with_the_process(sandbox, clean_surroundings, tmp_path):
 
 
 @pytest.mark.fault("kill -9", sees="a private folder that the next start sweeps", requests="0")
-def test_what_a_killed_process_left_is_swept(sandbox, clean_surroundings):
+def test_the_folder_of_a_killed_process_is_swept(sandbox, clean_surroundings):
     import signal
     import subprocess
     import sys
@@ -205,7 +205,7 @@ def test_what_a_killed_process_left_is_swept(sandbox, clean_surroundings):
         assert process.stdout.readline() == "in\n"
         (others,) = clean_surroundings.iterdir()
         with terrascope_env():
-            assert others.exists()  # a living process's folder is nobody else's business
+            assert others.exists()  # the folder of a running process is not touched
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert others.exists()
@@ -227,7 +227,7 @@ def test_no_folder_to_write_to(sandbox, clean_surroundings, monkeypatch, tmp_pat
 
 
 class TestOptions:
-    """What the user set wins, and comes back."""
+    """Options that the user has set win, and come back on leaving."""
 
     def test_read_options_are_set_in_all_threads(self, sandbox, in_threads):
         def look():
@@ -249,7 +249,7 @@ class TestOptions:
             assert (
                 libgdal.get_config_option("GDAL_HTTP_MAX_RETRY") == "7"
             )  # and for other hosts, as in any Env
-            with rasterio.Env(CPL_DEBUG=False):  # an inner Env does not clear what holds for the process
+            with rasterio.Env(CPL_DEBUG=False):  # an inner Env does not clear the process's options
                 pass
             assert libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") == "16384"
         assert options_set(sandbox) == {}
@@ -276,7 +276,7 @@ class TestOptions:
         finally:
             theirs.apply({})
 
-    def test_stays_may_end_in_any_order(self, sandbox):
+    def test_blocks_may_end_in_any_order(self, sandbox):
         prefix = f"/vsicurl/{sandbox.origin}/"
         first = terrascope_env(GDAL_HTTP_MAX_RETRY=1)
         second = terrascope_env(GDAL_HTTP_MAX_RETRY=2, GDAL_INGESTED_BYTES_AT_OPEN=1000)

@@ -1,4 +1,4 @@
-"""Work lives longer than tokens do."""
+"""Reads that last longer than a token."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ def test_one_dataset_over_four_token_lifetimes(fleeting):
 
 
 def test_the_plain_way_fails_there(fleeting):
-    """So that the test above can fail: a token in GDAL_HTTP_HEADERS dies with its dataset."""
+    """Shows that the test above can fail: with GDAL_HTTP_HEADERS, an open dataset keeps its first token."""
     url = fleeting.url()
     with terrascope_env() as env:
         token = env.token.access_token
@@ -56,7 +56,7 @@ def test_reads_go_on_while_the_login_service_is_down(fleeting):
             return sum(r.status == 503 for r in requests if r.server == "sso") >= 2
 
         read_until(src, fleeting.file(), fleeting, two_failures, forget=lambda: cache.forget(url))
-        assert env.token is first  # still valid, and nobody was told of the trouble
+        assert env.token is first  # still valid, and the reads noticed no trouble
         fleeting.heal()
         read_until(src, fleeting.file(), fleeting, refreshed(5), forget=lambda: cache.forget(url))
         assert env.token is not first

@@ -1,4 +1,4 @@
-"""Children: forked ones go on with the parent's login, spawned ones make their own."""
+"""Child processes: forked ones go on with the parent's login, spawned ones log in themselves."""
 
 import contextlib
 import multiprocessing
@@ -56,14 +56,14 @@ def end(started):
 def test_forked_children_read_over_several_lifetimes(fleeting, clean_surroundings):
     url = fleeting.url()
     with terrascope_env(), rasterio.open(url) as src:
-        src.read(1, window=next(some_windows(1)))  # so that GDAL has open connections to share by mistake
+        src.read(1, window=next(some_windows(1)))  # opens connections that children must not share
         started = children("fork", read_while_told, fleeting, 2)
         # nine refreshes each of parent and children
         read_until(src, fleeting.file(), fleeting, refreshed(24), forget=lambda: cache.forget(url))
         end(started)
     requests = fleeting.requests()
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
-    # each child logs in by itself once, and leaves the parent's refresh token to the parent
+    # each child logs in once, and does not use the parent's refresh token
     assert grants(requests, "password") == 3
     assert list(clean_surroundings.iterdir()) == []
 
@@ -109,7 +109,7 @@ def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
         block.enter_context(terrascope_env())
         in_child(read_later, in_parent=block.close)
     with terrascope_env():
-        assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
+        assert len(list(clean_surroundings.iterdir())) == 1  # the child's folder is swept
 
 
 def test_a_fork_outside_of_any_block_changes_nothing(sandbox):

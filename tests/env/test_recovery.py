@@ -1,4 +1,4 @@
-"""`env.open` recovers once from a lapsed login, and says plainly what it cannot recover from."""
+"""`env.open` recovers once from a lapsed login, and raises a plain error if it cannot recover."""
 
 import threading
 
@@ -42,15 +42,15 @@ def test_twenty_threads_share_one_recovery(sandbox, in_threads):
     assert grants(sandbox.requests(), "refresh_token") == 1
 
 
-def test_a_token_that_dies_between_the_first_two_requests_of_an_open(sandbox):
-    """GDAL then says that the file is no raster."""
+def test_a_token_revoked_between_the_first_two_requests_of_an_open(sandbox):
+    """GDAL then reports that the file is not a raster."""
     sandbox.fail(401, times=None, method="GET", body="{}", content_type="application/json")
     with terrascope_env() as env, pytest.raises(AccessDeniedError, match="401"):
         env.open(sandbox.url())
     assert grants(sandbox.requests(), "refresh_token") == 1
 
 
-def test_refresh_heals_plain_opens_too(sandbox):
+def test_refresh_helps_plain_opens_too(sandbox):
     with terrascope_env() as env:
         sandbox.revoke_tokens()
         with pytest.raises(RasterioIOError):
@@ -113,7 +113,7 @@ def test_no_licence(sandbox, scope):
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])
-def test_other_trouble_stays_rasterios(sandbox, status):
+def test_other_trouble_raises_rasterios_error(sandbox, status):
     sandbox.fail(status, times=None, match=".tif")
     with (
         terrascope_env(GDAL_HTTP_MAX_RETRY=1, GDAL_HTTP_RETRY_DELAY=0.01) as env,
@@ -124,8 +124,8 @@ def test_other_trouble_stays_rasterios(sandbox, status):
 
 
 @pytest.mark.parametrize("login_page", [False, True])
-def test_a_file_that_is_no_raster_stays_rasterios(sandbox, tmp_path, login_page):
-    sandbox.login_page(login_page)  # for those without a token, which we are not
+def test_a_file_that_is_not_a_raster_raises_rasterios_error(sandbox, tmp_path, login_page):
+    sandbox.login_page(login_page)  # only for requests without a valid token
     text = tmp_path / "readme.txt"
     text.write_text("not a raster " * 100)
     with terrascope_env() as env, pytest.raises(RasterioIOError, match="not recognized"):
@@ -133,7 +133,7 @@ def test_a_file_that_is_no_raster_stays_rasterios(sandbox, tmp_path, login_page)
     assert len(sandbox.requests("sso")) == 1
 
 
-def test_short_trouble_is_ridden_out(sandbox, local):
+def test_open_survives_short_trouble(sandbox, local):
     with terrascope_env(GDAL_HTTP_RETRY_DELAY=0.05):
         sandbox.fail(503, times=2)
         with rasterio.open(sandbox.url()) as src:
@@ -155,7 +155,7 @@ def test_open_does_not_wait_for_a_refresh_while_the_token_is_valid(sandbox):
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_the_first_login_rides_out_trouble(sandbox):
+def test_the_first_login_survives_short_trouble(sandbox):
     sandbox.fail(503, times=1, server="sso", headers={"Retry-After": "0"})
     sandbox.fail(429, times=1, server="sso", headers={"Retry-After": "0"})
     sandbox.reset(times=1, server="sso")
@@ -198,6 +198,6 @@ def test_gdal_that_cannot_scope_falls_back_with_a_warning(sandbox, local, monkey
     with env, env.open(sandbox.url()) as src:
         assert env.scope == "env"
         assert_same_pixels(src, local, some_windows(1))
-        if rasterio.__version__ >= "1.5":  # before, GDAL could not be told to forget the 401
+        if rasterio.__version__ >= "1.5":  # before 1.5, GDAL could not be made to forget the 401
             sandbox.revoke_tokens()
             env.open(sandbox.url() + "?2").close()

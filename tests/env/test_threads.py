@@ -1,4 +1,4 @@
-"""Many threads: nobody meets a moment without the token, or logs in twice."""
+"""Many threads: none ever finds the token missing, and there is one login for all."""
 
 import random
 import threading
@@ -45,7 +45,7 @@ def test_400_opens_beside_a_busy_main_thread(sandbox, tiles):
 
 
 def test_a_plain_env_fails_there(sandbox, tiles):
-    """So that the test above can fail: options of a rasterio.Env vanish for moments."""
+    """Shows that the test above can fail: options of a rasterio.Env vanish for moments."""
     with terrascope_env() as env:
         header = f"Authorization: Bearer {env.token.access_token}"
     with rasterio.Env(GDAL_HTTP_HEADERS=header, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):

@@ -1,4 +1,4 @@
-"""Windows read through the env are the local file's pixels."""
+"""Windows read through the env have the same pixels as the local file."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_a_vrt_over_two_tiles(sandbox, tiles, tmp_path):
 
 @pytest.mark.parametrize(("late", "most"), [(None, 5), (True, 4)])
 def test_one_window_takes_few_requests(sandbox, local, late, most):
-    """HEAD, header, pixels; of a WorldCover tile two more to read where all the blocks are."""
+    """HEAD, header and pixels; a WorldCover tile takes two more requests for its block offsets."""
     window = Window(8192, 20480, 512, 512)
     options = {} if late is None else {"GTIFF_USE_DEFER_STRILE_LOADING": late}
     with terrascope_env(**options), rasterio.open(sandbox.url()) as src:
@@ -63,7 +63,7 @@ def test_one_window_takes_few_requests(sandbox, local, late, most):
     assert len(sandbox.requests("data")) <= most
 
 
-def test_public_files_and_local_files_are_read_as_ever(sandbox, tiles, local):
+def test_public_files_and_local_files_can_be_read_too(sandbox, tiles, local):
     public = sandbox.add_file(tiles[0], "/download/open/tile.tif")
     with terrascope_env() as env:
         for path in (public, str(tiles[0]), tiles[0]):

@@ -1,4 +1,4 @@
-"""What GDAL does with the options that are set here: the ground that the package stands on."""
+"""How GDAL treats the options that the package sets."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ def options():
 
 @pytest.fixture
 def public(sandbox, tiles):
-    """A file that needs no token, at an URL that GDAL has never seen, and its path prefix."""
+    """A file that needs no token, at a URL that GDAL has never seen, and its path prefix."""
     url = sandbox.add_file(tiles[0], f"/download/open/{os.urandom(4).hex()}.tif")
     return url, f"/vsicurl/{sandbox.origin}/"
 
@@ -50,7 +50,7 @@ def test_a_libgdal_that_hides_its_functions(monkeypatch):
 
 
 class TestAppliedOptions:
-    """Set, changed, put back."""
+    """Options are set, changed and put back."""
 
     PREFIX = "/vsicurl/https://a.example/"
 
@@ -92,7 +92,7 @@ class TestAppliedOptions:
 
 
 class TestWhatGdalHonours:
-    """Which option GDAL takes per path, which only for the process: decides where each is set."""
+    """Which options GDAL accepts per path, and which only for the process."""
 
     def test_readdir_per_path(self, sandbox, public, options, local):
         url, prefix = public
@@ -141,7 +141,7 @@ class TestWhatGdalHonours:
 
 
 class TestHeaderFile:
-    """Private, replaced in one step, swept when its process was killed."""
+    """The file is private, replaced atomically, and swept after its process was killed."""
 
     def test_written_and_closed(self, clean_surroundings):
         file = header.HeaderFile()
@@ -177,7 +177,7 @@ class TestHeaderFile:
         assert wrong == []
         file.close()
 
-    def test_a_forgotten_one_is_removed(self, clean_surroundings):
+    def test_a_file_collected_as_garbage_is_removed(self, clean_surroundings):
         file = header.HeaderFile()
         del file
         assert list(clean_surroundings.iterdir()) == []

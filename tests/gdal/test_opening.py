@@ -1,4 +1,4 @@
-"""One thread at a time opens a URL, and with all of its header: what else hangs is told in opening.py."""
+"""One thread at a time opens a URL, and reads its whole header. opening.py says what could hang otherwise."""
 
 import multiprocessing
 
@@ -18,8 +18,8 @@ def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
     assert opening._turns == {}
 
 
-def test_the_others_take_over_what_the_first_has_read(sandbox, in_threads, monkeypatch):
-    """The directories are read aside by the first one alone: all of it is in GDAL's memory then."""
+def test_other_threads_use_the_header_that_the_first_has_read(sandbox, in_threads, monkeypatch):
+    """Only the first thread reads the directories; the others find them in GDAL's cache."""
     calls, read_directories = [], opening.read_directories
 
     def counting(path):
@@ -27,7 +27,7 @@ def test_the_others_take_over_what_the_first_has_read(sandbox, in_threads, monke
         return read_directories(path)
 
     monkeypatch.setattr(opening, "read_directories", counting)
-    sandbox.latency(0.1)  # so that all are waiting before the first has done
+    sandbox.latency(0.1)  # so that all others wait before the first has finished
     with terrascope_env() as env:
         in_threads(*[lambda: env.open(sandbox.url()).close()] * 8)
         assert len(calls) == 2
@@ -36,7 +36,7 @@ def test_the_others_take_over_what_the_first_has_read(sandbox, in_threads, monke
         assert len(calls) == 4
 
 
-def test_another_url_need_not_wait(sandbox, in_threads):
+def test_another_url_does_not_wait(sandbox, in_threads):
     with terrascope_env() as env:
         sandbox.hang(match="?slow", times=1)
         slow, quick = f"{sandbox.url()}?slow", f"{sandbox.url()}?quick"
@@ -44,13 +44,13 @@ def test_another_url_need_not_wait(sandbox, in_threads):
         def open_quick():
             sandbox.wait_for(lambda requests: any(r.query == "slow" for r in requests), server="data")
             env.open(quick).close()
-            sandbox.heal()  # lets the other go
+            sandbox.heal()  # ends the hanging request
 
         in_threads(lambda: env.open(slow).close(), open_quick)
 
 
 def test_masks_and_overviews_are_in_memory(sandbox, local):
-    """rasterio asks for them with the GIL held: a request then may wait for ever."""
+    """rasterio reads them with the GIL held, so that a request could block for ever."""
     with terrascope_env() as env, env.open(sandbox.url()) as src:
         cache.forget(sandbox.url())
         sandbox.clear()
@@ -69,7 +69,7 @@ def test_the_same_without_a_login(sandbox, local):
 
 
 def test_a_child_that_is_forked_while_a_thread_opens(sandbox):
-    """Its lock stays with the parent."""
+    """The child does not inherit the thread's lock."""
     here, there = multiprocessing.Pipe()
     url, file = sandbox.url(), sandbox.file()
     with terrascope_env(), opening._alone(vsi_path(url)):
