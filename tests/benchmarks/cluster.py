@@ -1,4 +1,4 @@
-"""Requests to the token endpoint from a Dask cluster that grows: prints the table that README shows.
+"""Count token requests from a growing Dask cluster, and print the table that README shows.
 
 Run it from the project's root::
 
@@ -19,7 +19,7 @@ from rio_terrascope.distributed import TerrascopePlugin
 from rio_terrascope.sandbox import Sandbox
 from rio_terrascope.sandbox.tile import write_tile
 
-LIFETIME = 4.0  # seconds, in place of Terrascope's 300
+LIFETIME = 4.0  # seconds, instead of Terrascope's 300
 SECONDS = 24.0
 USER, PASSWORD = "measured", "not-a-secret"
 
@@ -31,7 +31,7 @@ def read(url: str, number: int) -> float:
 
 
 def measure(server: Sandbox, workers: int) -> str:
-    """Let a cluster read for a while; return a row of the table."""
+    """Let a cluster read for a while, and return a row of the table."""
     settings = Settings(token_url=server.token_url, origins=(server.origin,))
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
@@ -46,7 +46,7 @@ def measure(server: Sandbox, workers: int) -> str:
             urls = [server.url()] * 4 * workers
             futures = client.map(read, urls, range(tasks, tasks + len(urls)), pure=False)
             wait(futures, timeout=60)
-            client.gather(futures)  # raises what a task raised
+            client.gather(futures)  # raises the error of a task
             tasks += len(urls)
         minutes = (time.monotonic() - began) / 60
         token_requests = server.requests("sso")

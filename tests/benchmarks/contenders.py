@@ -1,4 +1,4 @@
-"""The ways to read: ours, rasterio with the options that others recommend, async-geotiff, downloading."""
+"""The contenders: this package, rasterio with commonly recommended options, async-geotiff, and downloads."""
 
 import asyncio
 import contextlib
@@ -39,12 +39,12 @@ class Ours:
         self.origin = origin
 
     def run(self, workload: Workload) -> Callable[[], Any]:
-        """Enter the env and return the work, which is timed."""
+        """Enter the env and return the function to time."""
         rio_terrascope.login()
         return lambda: getattr(self, workload.kind)(workload)
 
     def windows(self, workload: Workload) -> list[np.ndarray]:
-        """Read windows: a single one as anybody would, with rasterio."""
+        """Read windows; a single one with rasterio, as users do."""
         windows = [(self.origin + path, window) for path, window in workload.windows()]
         if len(windows) > 1:
             return list(rio_terrascope.read_windows(windows))
@@ -52,7 +52,7 @@ class Ours:
             return [dataset.read(window=windows[0][1])]
 
     def stream(self, workload: Workload) -> Iterator[np.ndarray]:
-        """Read windows, and keep none."""
+        """Read windows without keeping the pixels."""
         windows = [(self.origin + path, window) for path, window in workload.windows()]
         return rio_terrascope.read_windows(windows)
 
@@ -76,13 +76,13 @@ class Ours:
 
 
 class Rasterio:
-    """Plain rasterio, with the token as a header and the options that somebody recommends."""
+    """Plain rasterio, with the token as a header and a set of recommended options."""
 
     def __init__(self, origin: str, token: str, options: dict[str, str], threads: int = 1) -> None:
         self.origin, self.token, self.options, self.threads = origin, token, options, threads
 
     def run(self, workload: Workload) -> Callable[[], Any]:
-        """Return the work, which is timed."""
+        """Return the function to time."""
 
         def work() -> Any:
             with rasterio.Env(GDAL_HTTP_HEADERS=f"Authorization: Bearer {self.token}", **self.options):
@@ -91,7 +91,7 @@ class Rasterio:
         return work
 
     def windows(self, workload: Workload) -> list[np.ndarray]:
-        """Read windows, those of one file one after the other, those of several files over threads."""
+        """Read windows: sequentially within a file, in threads over several files."""
         if len({path for path, _ in workload.requests}) == 1:
             return _one_by_one(self.origin, workload)
         with ThreadPoolExecutor(20) as executor:
@@ -123,7 +123,7 @@ class Rasterio:
 
 
 class AsyncGeotiff:
-    """async-geotiff over obstore: everything at once."""
+    """async-geotiff over obstore, with all reads concurrent."""
 
     def __init__(self, origin: str, token: str) -> None:
         from async_geotiff import GeoTIFF, Window
@@ -136,7 +136,7 @@ class AsyncGeotiff:
         self._store = HTTPStore(origin, client_options=options)
 
     def run(self, workload: Workload) -> Callable[[], Any]:
-        """Return the work, which is timed."""
+        """Return the function to time."""
         return lambda: asyncio.run(getattr(self, workload.kind)(workload))
 
     async def _open(self, path: str) -> Any:
@@ -160,7 +160,7 @@ class AsyncGeotiff:
         block, _ = file.block_shapes[0]
         blocks = sorted(set(zip((columns // block).tolist(), (rows // block).tolist(), strict=True)))
         values = np.empty((workload.points, 1), np.uint8)
-        # a limit, or the decoded blocks of a whole tile are in memory at once
+        # without a limit, all decoded blocks of a tile would be in memory at once
         limit = asyncio.Semaphore(256)
 
         async def pick(x: int, y: int) -> None:
@@ -208,13 +208,13 @@ class AsyncGeotiff:
 
 
 class Download:
-    """Every file downloaded whole, then read from the disk."""
+    """Downloads every file, then reads it from disk."""
 
     def __init__(self, origin: str, token: str) -> None:
         self.origin, self.token = origin, token
 
     def run(self, workload: Workload) -> Callable[[], Any]:
-        """Return the work, which is timed."""
+        """Return the function to time."""
         if workload.kind == "mosaic":
             paths = [
                 tile.url.removeprefix(self.origin)
@@ -252,7 +252,7 @@ CONTENDERS: dict[str, Callable[[str, str], Any]] = {
     "TiTiler's options": lambda origin, token: Rasterio(origin, token, TITILER),
     "async-geotiff + obstore": AsyncGeotiff,
     "download first": Download,
-    # for the cost of the login machinery: everything is equal but the token's way to GDAL
+    # shows the cost of the login: all else is equal, only the token reaches GDAL in another way
     "static header": lambda origin, token: Rasterio(origin, token, PATH_OPTIONS | PROCESS_OPTIONS),
 }
 

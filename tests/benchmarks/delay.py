@@ -1,4 +1,4 @@
-"""A TCP proxy that makes the loopback interface as slow as a distant server: `DelayProxy`."""
+"""`DelayProxy`: a TCP proxy that makes a local server as slow as a distant one."""
 
 import asyncio
 import collections
@@ -8,15 +8,15 @@ import sys
 
 
 class DelayProxy:
-    """A proxy in a process of its own; a context manager.
+    """A context manager that runs the proxy in a process of its own.
 
-    Each direction takes half a round trip. The first bytes of a connection wait for one round trip
-    more: to connect to the proxy takes none, and would take one.
+    Each direction takes half a round trip. The first bytes of a connection take one round trip more, which
+    stands for connecting: a connection to the proxy itself takes no time.
 
     Parameters
     ----------
     target : int
-        Port on 127.0.0.1 to forward to.
+        The port on 127.0.0.1 to forward to.
     round_trip : float
         In seconds.
     """
@@ -35,7 +35,7 @@ class DelayProxy:
         self._process.wait()
 
     def counts(self) -> dict[str, int]:
-        """Return the connections and bytes (from the server) since the last call."""
+        """Return the number of connections, and of bytes from the server, since the last call."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

@@ -1,6 +1,6 @@
-"""One contender, one workload, once, in a process of its own: caches, connections and imports are new.
+"""Run one contender on one workload, once, in a new process without caches or connections.
 
-Prints one line of JSON: seconds of the work alone, a hash of the pixels, the most memory in use (MB).
+Prints a line of JSON: the seconds that the work took, a hash of the pixels, and the peak memory in MB.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def main() -> None:
     digest = hashlib.sha256()
     start = time.perf_counter()
     result = work()
-    if isinstance(result, Iterator):  # its arrays are not kept, so that memory shows what reading needs
+    if isinstance(result, Iterator):  # arrays are not kept, so that the memory is that of reading
         for array in result:
             digest.update(array.tobytes())
     seconds = time.perf_counter() - start
@@ -36,7 +36,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "pixels": digest.hexdigest(), "memory": peak}), flush=True)
     rio_terrascope.logout()
-    os._exit(0)  # obstore's threads now and then crash an interpreter that is about to end
+    os._exit(0)  # obstore's threads sometimes crash an interpreter that is shutting down
 
 
 main()

@@ -1,4 +1,4 @@
-"""A token pasted into GDAL_HTTP_HEADERS against `terrascope_env`: prints the table that README shows.
+"""Compare a token pasted into GDAL_HTTP_HEADERS with `terrascope_env`, and print the table that README shows.
 
 Run it from the project's root::
 
@@ -28,7 +28,7 @@ Way = Callable[[], AbstractContextManager[object]]
 
 
 def pasted() -> AbstractContextManager[object]:
-    """What users do today: a token, fetched once, as an option."""
+    """The usual way: a token, fetched once, as an option."""
     token = TokenSource().get()
     return rasterio.Env(GDAL_HTTP_HEADERS=f"Authorization: Bearer {token.access_token}")
 
@@ -45,7 +45,7 @@ def long_work(server: Sandbox, way: Way) -> str:
         try:
             for window in windows():
                 src.read(1, window=window)
-                cache.forget(server.url())  # so that the next one has to ask the server
+                cache.forget(server.url())  # so that the next window is fetched from the server
                 time.sleep(4.5 * LIFETIME / len(windows()))
         except RasterioIOError:
             return "fails once the token has expired"
@@ -53,7 +53,7 @@ def long_work(server: Sandbox, way: Way) -> str:
 
 
 def another_host(server: Sandbox, way: Way) -> str:
-    """Read a file on somebody else's server."""
+    """Read a file on a third party's server."""
     with way():
         rasterio.open(server.other_url()).close()
     got = any(request.authorization != "none" for request in server.requests("other"))
@@ -110,7 +110,7 @@ ROWS = (
 
 
 def table(tiles: list[Path]) -> list[str]:
-    """Measure each row both ways and return the lines of a Markdown table."""
+    """Measure each row in both ways, and return the lines of a Markdown table."""
     lines = ["| | a token in `GDAL_HTTP_HEADERS` | `terrascope_env()` |", "| --- | --- | --- |"]
     for label, measure, lifetime in ROWS:
         cells = []

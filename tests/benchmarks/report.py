@@ -1,4 +1,4 @@
-"""What was measured, as a table and a plot."""
+"""The measurements as a table and a plot."""
 
 import argparse
 import platform
@@ -13,7 +13,7 @@ OURS = "rio-terrascope"
 
 @dataclass(frozen=True)
 class Cell:
-    """One contender's run of one workload."""
+    """A run of one contender on one workload."""
 
     seconds: float
     requests: int
@@ -35,7 +35,7 @@ Cells = dict[tuple[str, str], Cell]
 def table(
     workloads: list[Workload], contenders: list[str], cells: Cells, server: str, options: argparse.Namespace
 ) -> str:
-    """Write the table: seconds (how many times ours) and, below, requests / connections / MB."""
+    """Write the table: seconds (and the ratio to ours), then requests / connections / MB."""
     shown = [name for name in contenders if any((w.name, name) in cells for w in workloads)]
     lines = [
         f"Median of {options.repetitions} alternating runs, each in a process of its own, over {server}, "
@@ -66,7 +66,7 @@ def table(
 
 
 def growth_table(grown: list[tuple[Workload, Cell]]) -> str:
-    """Write the table of how time, requests and memory grow with what is read."""
+    """Write the table of how time, requests and memory grow with the amount of data."""
     if not grown:
         return ""
     lines = [
@@ -85,7 +85,7 @@ def growth_table(grown: list[tuple[Workload, Cell]]) -> str:
 
 
 def plot(workloads: list[Workload], contenders: list[str], cells: Cells, path: Path) -> None:
-    """Plot the seconds, one group of bars a workload."""
+    """Plot the seconds, with a group of bars for each workload."""
     import matplotlib
 
     matplotlib.use("agg")

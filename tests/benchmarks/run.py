@@ -1,7 +1,7 @@
-"""Measure reading with this package and with the alternatives: ``python tests/benchmarks/run.py``.
+"""Compare this package with its alternatives: ``python tests/benchmarks/run.py``.
 
-Prints a Markdown table and writes it, and a plot, beside this file. Needs the `bench` extra; nginx is used
-where it is installed. ``--quick`` reads little, once, and judges no time: it shows that all of it works.
+Prints a Markdown table, and writes it and a plot beside this file. Needs the `bench` extra, and uses nginx if
+it is installed. ``--quick`` reads little, once: it shows that the benchmark works, and measures nothing.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from workloads import BIG, FILES, REAL, Workload, growth, workloads
 from rio_terrascope.worldcover import Tile
 
 HERE = Path(__file__).parent
-ENOUGH = 20  # seconds: who takes longer than this is not asked again
+ENOUGH = 20  # seconds; a slower contender is not run again
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
                 name for name in _contenders(workload) if not options.contenders or name in options.contenders
             ]
             for _ in range(options.repetitions):
-                for contender in contenders:  # in turn, so that a slow minute slows all of them
+                for contender in contenders:  # in turn, so that a slow minute affects all
                     done = cells.get((workload.name, contender), [])
                     if done and done[0].seconds > ENOUGH:
                         continue
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
 
 
 def _files(quick: bool) -> dict[str, Path]:
-    """Return the files by URL path: the big tile under many names, its copies, and the real tile."""
+    """Return the files by URL path: the big tile under many names, its copies, and ESA's tile."""
     big = tile("N00E006", quick)
     files = {BIG: big, **dict.fromkeys(FILES, big)}
     for name, (west, north) in CORNERS.items():
@@ -129,7 +129,7 @@ def _once(
 
 
 def _middle(several: list[Cell]) -> Cell:
-    """Return the repetition with the median time; the counts are its own."""
+    """Return the run with the median time, with its counts."""
     middle = median(cell.seconds for cell in several)
     return min(several, key=lambda cell: abs(cell.seconds - middle))
 

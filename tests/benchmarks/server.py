@@ -1,4 +1,4 @@
-"""The servers that are read from: nginx with TLS, HTTP/2 and a Bearer check, or the sandbox."""
+"""The servers to read from: nginx with TLS, HTTP/2 and a Bearer check, or the sandbox."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ TOKEN = "benchmark-token"
 
 @dataclass
 class Server:
-    """A server that runs, and what reaches it."""
+    """A running server, and a count of its requests."""
 
     name: str
     scheme: str
     port: int
-    environ: dict[str, str]  # less TERRASCOPE_ORIGINS, which names the proxy's port
+    environ: dict[str, str]  # without TERRASCOPE_ORIGINS, which has the proxy's port
     token: str
     log: Path | None = None
     sandbox: Sandbox | None = None
@@ -43,7 +43,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(files: Mapping[str, Path], folder: Path) -> Iterator[Server]:
-    """Serve files under URL paths, by nginx where it is installed."""
+    """Serve files by URL path, with nginx if it is installed."""
     with _nginx(files, folder) if shutil.which("nginx") else _sandbox(files) as server:
         yield server
 

@@ -1,6 +1,6 @@
-"""How long `tsread` takes to answer, against the import of rasterio: prints the ratio of the medians.
+"""Time `tsread --help` against `import rasterio`, and print the ratio of the medians.
 
-Run it with the Python that the package is installed for::
+Run it with the Python of the environment that has the package::
 
     python tests/benchmarks/start.py
 """
@@ -20,14 +20,14 @@ REPETITIONS = 11
 
 
 def seconds(command: list[str]) -> float:
-    """Run a command and return how long it took."""
+    """Run a command and return the seconds it took."""
     start = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Run both in turn, so that a slow moment slows both, and compare."""
+    """Run both in turn, so that a slow moment affects both, and compare."""
     runs = [{name: seconds(command) for name, command in COMMANDS.items()} for _ in range(REPETITIONS)]
     ours, theirs = (median(run[name] for run in runs) for name in COMMANDS)
     print(f"tsread --help takes {ours / theirs:.2f} times as long as import rasterio")

@@ -1,4 +1,4 @@
-"""The tiles that are read: one of WorldCover's layout with land everywhere, and copies of it elsewhere."""
+"""The tiles to read: one full of land, in the layout of WorldCover, and copies at other corners."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ CORNERS = {"N00E006": (6, 3), "N00E009": (9, 3), "S03E006": (6, 0), "S03E009": (
 
 
 def cache_folder() -> Path:
-    """Where tiles are kept from one run to the next."""
+    """Return the folder that keeps the tiles between runs."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rio-terrascope-benchmark"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def tile(name: str, quick: bool) -> Path:
-    """Return the tile of a corner; the first is made of land cover, the others are copies moved there."""
+    """Return the tile of a corner. The first is synthesized, the others are copies with another position."""
     first, (west, north) = next(iter(CORNERS)), CORNERS[name]
     path = cache_folder() / f"{'quick' if quick else 'full'}-{name}.tif"
     if not path.exists():
@@ -49,7 +49,7 @@ def _write(path: Path, quick: bool) -> None:
     speckles = rng.random((size, size)) < 0.015
     pattern = np.where(speckles, values[rng.integers(0, len(values), (size, size))], patches)
     base = path.with_suffix(".base")
-    land = SIZE // 6 if quick else SIZE  # the quick one: a corner of land; the rest is 0
+    land = SIZE // 6 if quick else SIZE  # the quick tile has land in one corner; the rest is 0
     with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", GDAL_TIFF_OVR_BLOCKSIZE=BLOCK, SPARSE_OK_OVERVIEW="YES"):
         profile = {
             "driver": "GTiff", "width": SIZE, "height": SIZE, "count": 1, "dtype": "uint8", "nodata": 0,
@@ -71,7 +71,7 @@ def _write(path: Path, quick: bool) -> None:
 
 
 def _move(path: Path, old: tuple[int, int], new: tuple[int, int]) -> None:
-    """Change the tie point in the file's header: 150 MB are copied faster than compressed."""
+    """Change the tie point in the file's header, because copying 150 MB is faster than compressing them."""
     with path.open("r+b") as file:
         header = file.read(65536)
         at = header.index(struct.pack("<6d", 0, 0, 0, *old, 0))

@@ -1,4 +1,4 @@
-"""What is read, the same for every contender."""
+"""The workloads, the same for every contender."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ FILES = [f"/download/files/{number:02}.tif" for number in range(20)]
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to read, as plain values."""
+    """A workload, as plain values."""
 
     name: str
     title: str
-    kind: str  # windows, points, ...: what a contender has a function for
+    kind: str  # the contender's function: windows, points, ...
     requests: tuple[tuple[str, tuple[int, int, int, int]], ...] = ()  # path; column, row, width, height
     path: str = BIG
     points: int = 0
@@ -27,7 +27,7 @@ class Workload:
     land: int = SIZE
 
     def coordinates(self) -> np.ndarray:
-        """Return the points: x and y in degrees, none on an edge between pixels."""
+        """Return the points, x and y in degrees. None lies on an edge between pixels."""
         rng = np.random.default_rng(1)
         pixels = rng.integers(0, self.land, (self.points, 2)) + 0.5
         west, north = CORNERS["N00E006"]
@@ -49,12 +49,12 @@ class Workload:
         )
 
     def windows(self) -> list[tuple[str, Window]]:
-        """Return the requests with rasterio's windows."""
+        """Return the requests, with windows of rasterio."""
         return [(path, Window(*window)) for path, window in self.requests]
 
 
 def workloads(quick: bool) -> list[Workload]:
-    """List the workloads; the quick ones read the corner of the tile that has land."""
+    """List the workloads. The quick ones read the corner of the tile that has land."""
     land = SIZE // 6 if quick else SIZE
     rng = np.random.default_rng(0)
 
@@ -65,7 +65,7 @@ def workloads(quick: bool) -> list[Workload]:
             for i, (column, row) in enumerate(offsets)
         )
 
-    # the corner where the four tiles of the mosaic meet; without land to the south-west in the quick form
+    # the corner where the four tiles of the mosaic meet; the quick tiles have no land to its south-west
     half = 0.05 if quick else 0.25
     warm = 30 if quick else 300
     few, many = (20, 500) if quick else (200, 10_000)
@@ -86,7 +86,7 @@ def workloads(quick: bool) -> list[Workload]:
 
 
 def growth(quick: bool) -> list[Workload]:
-    """List ever more points, and ever more windows, of one file: what time and memory should follow."""
+    """List growing numbers of points and windows of one file, to see how time and memory grow."""
     land = SIZE // 6 if quick else SIZE
     rng = np.random.default_rng(2)
     counts, more = ([10, 100], [5, 10]) if quick else ([100, 1000, 10_000, 100_000], [10, 100, 1000])

@@ -1,4 +1,4 @@
-"""What the tests of faults share: land to read, a login that does not wait, the rows of README's table."""
+"""Shared by the tests of faults: windows to read, a login that does not wait, the rows of README's table."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ Land = namedtuple("Land", "window pixels")
 
 
 class Row:
-    """What a test's marker promises, in the words of README's table, to be held against what happened."""
+    """The row of README's table in a test's marker, which the test compares with what happened."""
 
     def __init__(self, marker):
         self._sees, self._requests = marker.kwargs["sees"], marker.kwargs["requests"]
@@ -29,7 +29,7 @@ class Row:
         self._unchecked |= {"requests"} if self._limit else set()
 
     def shows(self, shown):
-        """Hold an exception, or the text of the log, against the marker's class and quotations."""
+        """Compare an exception, or the text of the log, with the class and the quotations in the marker."""
         if isinstance(shown, BaseException):
             assert type(shown).__name__ in self._kinds
         for phrase in self._phrases:
@@ -37,12 +37,12 @@ class Row:
         self._unchecked.discard("sees")
 
     def shows_kind(self, name):
-        """Hold the name of an exception's class alone against the marker's."""
+        """Compare only the name of an exception's class with the marker's."""
         assert name in self._kinds
         self._unchecked.discard("sees")
 
     def costs(self, requests):
-        """Hold the number of requests, or the requests themselves, against the marker's number."""
+        """Compare the number of requests, or a list of requests, with the number in the marker."""
         count = requests if isinstance(requests, int) else len(requests)
         if self._limit[1]:
             assert 0 < count <= int(self._limit[2])
@@ -53,7 +53,7 @@ class Row:
 
 @pytest.fixture
 def row(request):
-    """The row of README's table that this test stands for; all that it says must be checked."""
+    """The row of README's table that this test proves. The test must check all of it."""
     row = Row(request.node.get_closest_marker("fault"))
     yield row
     assert not row._unchecked, f"not checked: {row._unchecked}"
@@ -61,7 +61,7 @@ def row(request):
 
 @pytest.fixture(scope="session")
 def lands(tiles):
-    """Four windows of the richest land cover, with their pixels: each over four blocks of its own."""
+    """The four windows with most data, and their pixels. Each covers four blocks, which the others do not."""
     with rasterio.open(tiles[0]) as local:
         size, _ = local.block_shapes[0]
 
@@ -82,7 +82,7 @@ def lands(tiles):
 def reads_right(lands):
     """Read land from an open dataset, and compare it with the file.
 
-    Each call reads other blocks: those that a dataset has read before it does not ask for again.
+    Each call reads other blocks, because GDAL does not request those again that it has read.
     """
     unread = itertools.cycle(lands)
 
@@ -95,13 +95,13 @@ def reads_right(lands):
 
 @pytest.fixture
 def waits():
-    """The seconds that a `patient` login would have waited between its attempts."""
+    """The pauses, in seconds, that a `patient` login would have made between its attempts."""
     return []
 
 
 @pytest.fixture
 def patient(sandbox, waits):
-    """Make a login that counts its pauses instead of sleeping."""
+    """Make a login that notes its pauses instead of sleeping."""
 
     def make(token_url=sandbox.token_url, clock=None, **more):
         settings = Settings.from_environ(token_url=token_url)

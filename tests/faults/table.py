@@ -1,4 +1,4 @@
-"""Print README's tables of faults, out of the marks on the tests: python tests/faults/table.py."""
+"""Print README's tables of faults from the marks on the tests: python tests/faults/table.py."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-# where a fault happens, by the file of its test
+# the headings of the tables, and the files with their tests
 PLACES = {
     "at the login service": ("test_token_endpoint.py", "test_lifetimes.py"),
     "at the data server": ("test_data_server.py",),
@@ -17,7 +17,7 @@ PLACES = {
 
 
 class Collector:
-    """A plugin of pytest that gathers the marks, in the order of the tests."""
+    """A pytest plugin that collects the marks, in the order of the tests."""
 
     def __init__(self):
         self.rows = {place: [] for place in PLACES}
@@ -34,7 +34,7 @@ class Collector:
 
 
 def rows():
-    """Collect the rows of each place: what goes wrong, what one sees, and how many requests it costs."""
+    """Collect the rows by heading: what goes wrong, what the user sees, and how many requests it costs."""
     collector = Collector()
     files = [file for names in PLACES.values() for name in names for file in TESTS.rglob(name)]
     arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
@@ -46,7 +46,7 @@ def rows():
 
 
 def table():
-    """Return a summary and the tables in Markdown; faults in a row that look the same share a line."""
+    """Return a summary and the tables in Markdown. Consecutive faults with the same outcome share a line."""
     lines = []
     places = rows()
     every = [row for found in places.values() for row in found]

@@ -1,4 +1,4 @@
-"""Every fault of the data server: what the user sees, how often it is asked, and that no pixel is wrong."""
+"""Every fault of the data server: what the user sees, the number of requests, and that no pixel is wrong."""
 
 import contextlib
 import itertools
@@ -12,7 +12,7 @@ from rasterio.windows import Window
 from helpers import tokens_sent
 from rio_terrascope import TerrascopeError, read_windows, terrascope_env
 
-# so that nothing is waited for in earnest
+# short waits, so that the tests are quick
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}
 HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
 
@@ -99,13 +99,13 @@ def test_trouble_when_opening(row, sandbox, reads_right, prepare):
             reads_right(src)
 
 
-LASTING_WHILE_OPEN = [pytest.param(*p.values, id=p.id) for p in LASTING]  # these are other rows
+LASTING_WHILE_OPEN = [pytest.param(*p.values, id=p.id) for p in LASTING]  # without their marks
 
 
 def asked(sandbox):
-    """Return the requests for data, where they are redirected those that GDAL made before it followed."""
+    """Return the requests to the data server, without those that GDAL made to follow redirects."""
     requests = sandbox.requests("data")
-    # it follows ten redirects of each
+    # if all were redirected, GDAL followed ten redirects of each
     return [request for request in requests if request.status != 302] or requests[::11]
 
 
@@ -124,7 +124,7 @@ def test_trouble_when_reading(row, sandbox, reads_right, prepare):
             reads_right(src)
         row.shows(raised.value)
         row.costs(asked(sandbox))
-        # of a server that sends whole files instead of ranges, no whole file is taken
+        # even if the server ignores ranges, GDAL does not download the whole file
         assert sum(request.sent for request in sandbox.requests("data")) < sandbox.file().stat().st_size
         assert sandbox.requests("sso") == []
         sandbox.heal()
@@ -165,7 +165,7 @@ PASSING = [
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("prepare", PASSING)
 @pytest.mark.parametrize("stage", ["open", "read"])
-def test_trouble_that_passes(row, sandbox, local, reads_right, prepare, stage):
+def test_temporary_trouble(row, sandbox, local, reads_right, prepare, stage):
     with terrascope_env(**SOON) as env:
         if stage == "open":
             prepare(sandbox)
@@ -197,13 +197,13 @@ def test_stalled(row, sandbox, reads_right, stall):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("after", [0, 1, 8, 192, 700, 2000, 3200, 5000, 14_000, 16_384, 20_000, 32_767])
 def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
-    """Either it raises or all is right: never a dataset without its georeferencing, nodata or colours."""
+    """The open fails or is right: it never returns a dataset without georeferencing, nodata or colours."""
     with terrascope_env(**SOON) as env:
         sandbox.truncate(after=after)
         try:
             src = env.open(sandbox.url())
         except RasterioIOError:
-            assert after == 0  # nothing came that could have told it from a file that is no raster
+            assert after == 0  # without a byte, it cannot be told from a file that is not a raster
             src = env.open(sandbox.url())
         with src:
             assert_same_layout(src, local)
@@ -212,7 +212,7 @@ def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
 
 @contextlib.contextmanager
 def opened_without_header(sandbox, way, prepare):
-    """Open the tile, let GDAL forget its header, and let the trouble begin."""
+    """Open the tile, let GDAL forget its header, and start the trouble."""
     with terrascope_env(**SOON) as env, (rasterio.open if way == "plain" else env.open)(sandbox.url()) as src:
         env.forget(sandbox.url())
         prepare(sandbox)
@@ -228,7 +228,7 @@ def opened_without_header(sandbox, way, prepare):
 @pytest.mark.parametrize("way", ["plain", "env.open"])
 @pytest.mark.parametrize("prepare", LASTING_WHILE_OPEN)
 def test_trouble_when_the_header_is_gone(row, sandbox, reads_right, prepare, way):
-    """GDAL would read where the blocks are later on, and take those for empty where it cannot."""
+    """GDAL reads block offsets later. A block whose offset it cannot read would count as empty."""
     with opened_without_header(sandbox, way, prepare) as (env, src):
         with pytest.raises(RasterioIOError) as raised:
             reads_right(src)
@@ -250,8 +250,8 @@ def test_trouble_when_the_header_is_gone(row, sandbox, reads_right, prepare, way
 @pytest.mark.parametrize(
     ("way", "part"), [("plain", "window"), ("env.open", "window"), ("env.open", "overview")]
 )
-def test_trouble_that_passes_when_the_header_is_gone(row, sandbox, local, lands, way, times, part):
-    """The blocks whose places GDAL could not read would be zeros, beside others that are right."""
+def test_temporary_trouble_when_the_header_is_gone(row, sandbox, local, lands, way, times, part):
+    """Blocks whose offsets GDAL could not read would be zeros, next to others that are right."""
     what = {"window": lands[0].window}
     if part == "overview":
         what = {"window": Window(5000, 16000, 16000, 16000), "out_shape": (100, 100)}
@@ -267,7 +267,7 @@ def test_trouble_that_passes_when_the_header_is_gone(row, sandbox, local, lands,
 
 
 def fails_from_memory(sandbox):
-    """Open the tile again and again, and return the last error."""
+    """Open the tile three times, and return the last error."""
     for _ in range(3):
         with pytest.raises(RasterioIOError) as raised:
             rasterio.open(sandbox.url())
@@ -281,7 +281,7 @@ def fails_from_memory(sandbox):
 )
 @pytest.mark.parametrize("way", ["open", "refresh"])
 def test_a_header_cut_short_and_a_plain_open(row, sandbox, local, reads_right, way):
-    """GDAL takes what came for the whole, and keeps it: the reason for what `env.open` does."""
+    """GDAL treats the partial header as complete and caches it, which is why `env.open` checks it."""
     with terrascope_env(**SOON) as env:
         sandbox.truncate(after=3000)
         row.shows(fails_from_memory(sandbox))
@@ -302,7 +302,7 @@ def test_a_header_cut_short_and_a_plain_open(row, sandbox, local, reads_right, w
 )
 @pytest.mark.parametrize("trouble", ["cut short", "refused"])
 def test_overviews_that_a_plain_open_does_not_find(row, sandbox, local, reads_right, trouble):
-    """GDAL leaves out the overviews whose directories it cannot read. `env.open` notices."""
+    """GDAL drops overviews if it cannot read their directories. `env.open` notices."""
     with terrascope_env(**SOON) as env:
         if trouble == "cut short":
             sandbox.truncate(after=30_000)
@@ -345,7 +345,7 @@ def test_a_failure_that_gdal_remembers(row, sandbox, reads_right, way):
 )
 @pytest.mark.parametrize("break_off", ["reset", "truncate"])
 def test_one_block_cut_short(row, sandbox, lands, break_off):
-    """GDAL keeps what came of the block for the whole of it."""
+    """GDAL caches the partial block as if it were complete."""
     window, pixels = lands[0]
     one = Window(window.col_off, window.row_off, 200, 200)
     with terrascope_env(**SOON) as env, env.open(sandbox.url()) as src:
@@ -380,7 +380,7 @@ BLOCK = 256
 
 @pytest.fixture
 def versions():
-    """Two versions of one file: pixels that do not compress, so that each block goes over the wire."""
+    """The pixels of two versions of a file. They do not compress, so that each block has to be fetched."""
     return [np.random.default_rng(seed).integers(1, 255, (1024, 1024), np.uint8) for seed in (1, 2)]
 
 
@@ -394,7 +394,7 @@ def write(path, pixels, compress):
 
 
 def outcomes(src, versions):
-    """Read all blocks, and say of each which version it is of."""
+    """Read all blocks, and return the version of each, or its error."""
     found = []
     for row, column in itertools.product(range(0, 1024, BLOCK), repeat=2):
         window = Window(column, row, BLOCK, BLOCK)
@@ -412,7 +412,7 @@ def outcomes(src, versions):
 
 @pytest.fixture
 def replaced(sandbox, tmp_path, versions):
-    """Open a file, read its first block, replace it; yield the dataset. Afterwards read the new file."""
+    """Open a file, read a block, replace the file, and yield the dataset. At the end, read the new file."""
 
     @contextlib.contextmanager
     def replaced(compress, name):
@@ -454,7 +454,7 @@ def test_file_replaced(row, sandbox, versions, replaced):
     requests="at most 16 for 16 blocks",
 )
 def test_uncompressed_file_replaced(row, sandbox, versions, replaced):
-    """GDAL compares neither ETag nor Last-Modified nor size, and has no option to: so it is."""
+    """GDAL compares neither ETag nor Last-Modified nor size, and no option makes it."""
     with replaced(None, "uncompressed.tif") as src:
         found = outcomes(src, versions)
         assert found[0] == 0

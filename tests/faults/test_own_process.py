@@ -1,4 +1,4 @@
-"""Every fault in the process: what it leaves behind, and that reading goes on or ends in order."""
+"""Every fault in the process: what it leaves behind, and that reading goes on or ends cleanly."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 @pytest.fixture
 def python(sandbox):
-    """Start a Python of its own with a few lines; `url`, `window` and the package's names are there."""
+    """Run lines of Python in a new process, with `url`, `window` and the package's names defined."""
     processes = []
 
     def start(lines, **environ):
@@ -51,10 +51,10 @@ def python(sandbox):
 
 
 def ends_well(process):
-    """Wait for its end, and return what it printed."""
+    """Wait until the process ends without an error, and return its output."""
     out, err = process.communicate(timeout=60)
     sys.stderr.write(err)  # tests/sweep.py searches it
-    if os.environ.get("CPL_DEBUG") == "ON":  # as in the sweep: GDAL tells what it does
+    if os.environ.get("CPL_DEBUG") == "ON":  # as in the sweep, where GDAL prints debug messages
         err = "".join(line for line in err.splitlines(True) if not line.startswith("GDAL: "))
     assert (process.returncode, err) == (0, "")
     return out
@@ -75,26 +75,26 @@ def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings
         sandbox.wait_for(lambda requests: len(requests) == 2, server="sso")
 
         def refresh_and_read():
-            env.refresh()  # the parent's lock is held, by a thread that is not here
+            env.refresh()  # the parent's lock is held by a thread that does not exist here
             with rasterio.open(f"{sandbox.url()}?child") as mine, rasterio.open(tiles[0]) as pixels:
                 assert_same_pixels(mine, pixels, windows[1:2])
 
         in_child(refresh_and_read)
         assert refresher.is_alive()
-        sandbox.heal()  # resets what hangs, which is tried again
+        sandbox.heal()  # resets the hanging request, which is retried
         refresher.join(30)
         assert_same_pixels(src, local, windows[2:])
     row.costs(grants(sandbox.requests(), "password") - 1)
     assert {request.status for request in sandbox.requests("sso")} <= {200, None}
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
     with terrascope_env():
-        assert len(list(clean_surroundings.iterdir())) == 1  # what the child left is swept
+        assert len(list(clean_surroundings.iterdir())) == 1  # the child's folder is swept
 
 
 @pytest.mark.fault("SIGTERM", sees="the process ends; a folder for the next start to sweep", requests="0")
 @pytest.mark.parametrize("handled", [False, True])
 def test_sigterm(row, sandbox, python, clean_surroundings, handled):
-    """Python's own way is to end at once; where a program makes it an exception, nothing stays."""
+    """By default Python ends at once. If the program turns the signal into an exception, nothing is left."""
     handler = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))" if handled else ""
     process = python(
         f"""
@@ -310,7 +310,7 @@ def test_asyncio_with_threads(row, fleeting, lands):
 
 
 def test_asyncio_cancelled(sandbox, reads_right, clean_surroundings):
-    """A task that is cancelled leaves its block; one beside it reads on."""
+    """A cancelled task leaves its block; another task reads on."""
 
     async def stays(entered):
         with terrascope_env():
@@ -355,7 +355,7 @@ def test_garbage(row, sandbox, reads_right, clean_surroundings):
     env.__enter__()
     del env
     gc.collect()
-    with rasterio.open(sandbox.url()) as src:  # what was entered holds until it is left, or the process ends
+    with rasterio.open(sandbox.url()) as src:  # an env stays active until it is left, or the process ends
         reads_right(src)
     active_env(sandbox.url()).__exit__()
     assert list(clean_surroundings.iterdir()) == []

@@ -1,4 +1,4 @@
-"""README's tables of faults are what their command prints."""
+"""README shows the tables of faults as their command prints them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every fault of the login service: what the user sees, how often it is asked, and that reading goes on."""
+"""Every fault of the login service: what the user sees, the number of requests, and that reading goes on."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ from rio_terrascope.sandbox import Sandbox
 
 
 class Elsewhere:
-    """A server that is no token endpoint: it counts who connects, and does something to the connection."""
+    """A server that is not a token endpoint: it counts connections and calls `meet` with each."""
 
     def __init__(self, meet):
         self.connections = 0
@@ -54,7 +54,7 @@ class Elsewhere:
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory):
-    """Somebody's TLS context: a certificate that nobody has signed."""
+    """The TLS context of a server with a self-signed certificate."""
     folder = tmp_path_factory.mktemp("certificate")
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", folder / "key", "-out", folder / "certificate"]
@@ -66,7 +66,7 @@ def stranger(tmp_path_factory):
 
 
 class World:
-    """What a fault can be made with; `token_url` is where it happens."""
+    """Causes faults. `token_url` leads to the fault."""
 
     def __init__(self, sandbox, stranger, monkeypatch, waits, cleanup):
         self.sandbox, self.token_url = sandbox, sandbox.token_url
@@ -74,7 +74,7 @@ class World:
         self._elsewhere = None
 
     def requests(self):
-        """Count the requests that were tried; `patient` notes a pause between two."""
+        """Return the number of attempts: one more than the pauses that `patient` noted."""
         tried = len(self._waits) + 1
         if self._elsewhere is not None:
             assert self._elsewhere.connections == tried
@@ -89,7 +89,7 @@ class World:
 
     def refused(self):
         bound = socket.socket()
-        bound.bind(("127.0.0.1", 0))  # and does not listen
+        bound.bind(("127.0.0.1", 0))  # but not listening
         self._cleanup(bound.close)
         self.token_url = f"http://127.0.0.1:{bound.getsockname()[1]}/token"
 
@@ -170,7 +170,7 @@ def fail(world, status):
 
 
 @pytest.mark.parametrize("prepare", TROUBLE)
-def test_trouble_at_the_login(row, world, sandbox, patient, waits, reads_right, prepare):
+def test_lasting_trouble_at_the_login(row, world, sandbox, patient, waits, reads_right, prepare):
     prepare(world)
     with pytest.raises(TerrascopeError) as raised, terrascope_env(tokens=patient(world.token_url)):
         pass
@@ -196,7 +196,7 @@ def test_trouble_while_reading(row, world, sandbox, patient, waits, clock, reads
     tokens = patient(clock=clock)
     with terrascope_env(tokens=tokens), rasterio.open(sandbox.url()) as src:
         reads_right(src)
-        tokens.stop()  # this thread does what the background one would
+        tokens.stop()  # this thread takes the part of the background thread
         prepare(world)
         tokens._endpoint.settings = dataclasses.replace(tokens.settings, token_url=world.token_url)
         sandbox.clear()
@@ -284,7 +284,7 @@ def refused_five_times(tokens, clock, pause):
     sees='`TokenEndpointError`: "asks to come back in 3600 s"',
     requests="1, and again after 10 min",
 )
-def test_retry_after_for_long(row, sandbox, patient, waits, clock):
+def test_a_long_retry_after(row, sandbox, patient, waits, clock):
     sandbox.fail(429, times=None, server="sso", headers={"Retry-After": "3600"})
     tokens = patient(clock=clock)
     row.shows(refused_five_times(tokens, clock, 100))
@@ -335,7 +335,7 @@ def test_expired_refresh_token(row, tiles, monkeypatch, reads_right):
     sees='`InvalidCredentialsError`: "the login has ended (Stale token)"; with a password right pixels',
     requests="1, or 2 with a password",
 )
-def test_a_refresh_token_that_was_rotated_away(row, sandbox, reads_right):
+def test_a_refresh_token_used_by_another_process(row, sandbox, reads_right):
     token = TokenSource().get()
     alone = TokenSource(settings=Settings.from_environ(), token=token)
     with_password = TokenSource(sandbox.username, sandbox.password, token=token)
@@ -381,7 +381,7 @@ def test_two_processes_share_a_saved_login(row, fleeting, monkeypatch):
         process.join(30)
         assert process.exitcode == 0
     requests = fleeting.requests("sso")
-    assert {request.status for request in requests} == {200}  # none took the other's refresh token
+    assert {request.status for request in requests} == {200}  # neither used a refresh token of the other
     assert grants(requests, "password") == 0
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     row.costs(most_at_once(requests, 0.7))  # tokens of 2 s are renewed after 1 s
@@ -427,7 +427,7 @@ def test_refused_at_the_login(row, sandbox, patient, waits, clock, prepare):
 
 def password_changed(sandbox):
     sandbox.set_password(sandbox.username, "new")
-    sandbox.fail(400, server="sso")  # and the refresh token is refused
+    sandbox.fail(400, server="sso")  # the refresh token is refused as well
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def password_changed(sandbox):
 def test_refused_while_reading(row, sandbox, patient, clock, reads_right, caplog, prepare):
     tokens = patient(clock=clock)
     with terrascope_env(tokens=tokens) as env, rasterio.open(sandbox.url()) as src:
-        tokens.stop()  # this thread does what the background one would
+        tokens.stop()  # this thread takes the part of the background thread
         prepare(sandbox)
         sandbox.clear()
         clock.advance(250)
@@ -516,7 +516,7 @@ def test_laptop_asleep(row, sandbox, patient, clock, reads_right, clocks):
 
 
 @pytest.mark.fault("tokens of 24 hours", sees="right pixels", requests="1 a day")
-def test_a_life_of_24_hours(row, sandbox, patient, clock, reads_right):
+def test_tokens_of_24_hours(row, sandbox, patient, clock, reads_right):
     sandbox.token_answer({"expires_in": 24 * 3600})
     tokens = patient(clock=clock)
     with terrascope_env(tokens=tokens), rasterio.open(sandbox.url()) as src:

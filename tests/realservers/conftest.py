@@ -1,4 +1,4 @@
-"""The servers, started once; the environment that leads to them."""
+"""Starts the servers once, and points the environment to them."""
 
 import pytest
 import trustme
@@ -7,7 +7,7 @@ from realservers import servers
 from rio_terrascope import certificates
 from rio_terrascope.gdal import cache
 
-LIFETIME = 4  # seconds that an access token is valid; the servers count in whole ones
+LIFETIME = 4  # of an access token, in seconds; the servers accept only whole seconds
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def _apache(tiles, _nginx, authority):
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """A certificate authority that no list holds, its file, and the certificate of the servers."""
+    """A folder with a private certificate authority, and a certificate for the servers."""
     folder = tmp_path_factory.mktemp("authority")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca.pem")
@@ -49,14 +49,14 @@ def _proxy():
 
 @pytest.fixture(autouse=True)
 def nobody_to_trust(monkeypatch):
-    """No variable of the machine's names certificates or a proxy."""
+    """Remove the machine's settings for certificates and proxies."""
     for name in certificates.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     yield
-    cache.forget_all()  # open connections too
+    cache.forget_all()  # this closes connections too
 
 
 def _enter(monkeypatch, server, token_url):
@@ -75,14 +75,14 @@ def identity(_identity):
 
 @pytest.fixture
 def apache(_apache, identity, monkeypatch):
-    """Apache httpd with mod_auth_openidc; the environment leads to it."""
+    """Apache httpd with mod_auth_openidc. The environment points to it."""
     _enter(monkeypatch, _apache, f"{identity.url}/o/token/")
     return _apache
 
 
 @pytest.fixture
 def nginx(_nginx, identity, monkeypatch):
-    """nginx with TLS, the login behind it too; the environment leads to it, but trusts nobody yet."""
+    """nginx with TLS, in front of the login too. The environment points to it; nothing is trusted yet."""
     _enter(monkeypatch, _nginx, f"{_nginx.login_url}/o/token/")
     return _nginx
 

@@ -1,8 +1,8 @@
-"""A token endpoint by somebody else: django-oauth-toolkit, with accounts, in a folder of its own.
+"""A token endpoint from another project: django-oauth-toolkit, with accounts, in a folder of its own.
 
-``python identity.py FOLDER PORT LIFETIME KEEP`` serves it until it is ended. Each token request becomes a
-line of FOLDER/tokens.log: the grant and the status of the answer. KEEP: whether an access token lives on when
-it is refreshed, until it expires: yes as with Keycloak, no as is this server's own way.
+``python identity.py FOLDER PORT LIFETIME KEEP`` serves it until it is stopped. Each token request is logged
+as a line in FOLDER/tokens.log, with the grant and the status of the answer. KEEP says whether an access token
+stays valid after a refresh: "yes", as with Keycloak, or "no", which is this server's default.
 """
 
 import os
@@ -14,15 +14,15 @@ from django.conf import settings
 
 FOLDER, PORT, LIFETIME = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 KEEP = sys.argv[4] == "yes"
-# oauthlib's own switch; the password crosses loopback alone, or TLS ends at nginx in front
+# allows oauthlib plain http: the password crosses only loopback, and nginx adds TLS in front
 os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
 USERNAME, PASSWORD, CLIENT_ID = "researcher", "correct horse & battery+staple", "public"
-RESOURCE_SERVER = ("data-server", "data-server-secret")  # may ask what a token is worth
+RESOURCE_SERVER = ("data-server", "data-server-secret")  # may check tokens
 
 
 class TokenLog:
-    """A middleware that writes down what was asked and answered, and no secret."""
+    """A middleware that logs grants and statuses, but no secrets."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -41,7 +41,7 @@ settings.configure(
     ROOT_URLCONF=__name__,
     USE_TZ=True,
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-    # a slow one would take a second of the token's few: it guards the client's secret at each introspection
+    # a slow hash of the client's secret would take up to a second at each introspection of a token
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"],
     MIDDLEWARE=[f"{__name__}.TokenLog"],
@@ -51,8 +51,8 @@ settings.configure(
         "ACCESS_TOKEN_EXPIRE_SECONDS": LIFETIME,
         "REFRESH_TOKEN_EXPIRE_SECONDS": 3600,
         "ROTATE_REFRESH_TOKEN": True,
-        "REFRESH_TOKEN_REUSE_PROTECTION": True,  # who uses an old one loses the session, as with Keycloak
-        "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": False,  # the password grant is what Terrascope documents
+        "REFRESH_TOKEN_REUSE_PROTECTION": True,  # an old one ends the session, as with Keycloak
+        "COMPLIANT_BCP_RFC9700_PASSWORD_GRANT": False,  # Terrascope documents the password grant
     },
 )
 django.setup()
@@ -63,7 +63,7 @@ from oauth2_provider.oauth2_backends import get_oauthlib_core  # noqa: E402
 
 
 def check(request):
-    """Answer whether the bearer of this request may read: what nginx's auth_request asks."""
+    """Answer nginx's auth_request: may the bearer of this request read?"""
     valid, asked = get_oauthlib_core().verify_request(request, scopes=["read"])
     if valid:
         return HttpResponse(status=204)
@@ -81,7 +81,7 @@ def main():
     from django.core.wsgi import get_wsgi_application
     from oauth2_provider.models import AccessToken, Application
 
-    if KEEP:  # there is no setting for it
+    if KEEP:  # no setting does this
         AccessToken.revoke = lambda self: None
     call_command("migrate", verbosity=0)
     User.objects.create_user(USERNAME, password=PASSWORD)

@@ -1,7 +1,7 @@
-"""Servers that others wrote, each a process on a free loopback port, and what it has logged.
+"""Servers from other projects, each in a process on a free loopback port, and their logs.
 
 Apache httpd with mod_auth_openidc, nginx with TLS, tinyproxy, and django-oauth-toolkit (identity.py). None
-needs root, none touches what the system has configured; where root runs the tests they run as nobody.
+needs root or touches the system's configuration. If root runs the tests, the servers run as nobody.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IDENTITY = Path(__file__).with_name("identity.py")
-USERNAME, PASSWORD = "researcher", "correct horse & battery+staple"  # of identity.py
+USERNAME, PASSWORD = "researcher", "correct horse & battery+staple"  # as in identity.py
 MODULES = Path("/usr/lib/apache2/modules")
 PACKAGES = "apache2-bin libapache2-mod-auth-openidc nginx tinyproxy-bin"
 
@@ -26,7 +26,7 @@ TILE_PATH = "/download/WORLDCOVER/tile.tif"
 
 
 def missing() -> list[str]:
-    """Return what has to be installed first."""
+    """Return the names of the programs that are not installed."""
     programs = [name for name in ("apache2", "nginx", "tinyproxy") if _find(name) is None]
     return programs + ([] if (MODULES / "mod_auth_openidc.so").exists() else ["mod_auth_openidc"])
 
@@ -37,18 +37,18 @@ def _find(program: str) -> str | None:
 
 @dataclass
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     url: str  # scheme://host:port
-    log: Path  # one line for each request
+    log: Path  # one line per request
     folder: Path
 
     def requests(self) -> list[str]:
-        """Return the lines of the log since `clear`, or since it started."""
+        """Return the lines of the log since the last `clear`, or since the start."""
         return self.log.read_text().splitlines() if self.log.exists() else []
 
     def clear(self) -> None:
-        """Forget the lines so far; the server goes on appending."""
+        """Empty the log. The server continues to append to it."""
         with contextlib.suppress(FileNotFoundError):
             os.truncate(self.log, 0)
 
@@ -61,7 +61,7 @@ def serving(
     ports: list[int],
     drop_root: bool = True,
 ) -> Iterator[None]:
-    """Run a program in the foreground until the block is left; it is there once its ports answer."""
+    """Run a program until the block is left. The block is entered once its ports answer."""
     unprivileged = {}
     if drop_root and os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
@@ -100,7 +100,7 @@ def serving(
 
 @contextlib.contextmanager
 def folder_for(name: str) -> Iterator[Path]:
-    """Make a folder that an unprivileged server can reach, which pytest's own are not."""
+    """Make a folder that an unprivileged server can read, unlike pytest's temporary folders."""
     with tempfile.TemporaryDirectory(prefix=f"rio-terrascope-{name}-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -108,24 +108,24 @@ def folder_for(name: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def identity(lifetime: int, *, keep: bool = True) -> Iterator[Server]:
-    """Run django-oauth-toolkit; its access tokens live `lifetime` seconds, its refresh tokens rotate.
+    """Run django-oauth-toolkit, with access tokens of `lifetime` seconds and rotating refresh tokens.
 
-    With `keep` an access token that is refreshed lives on until it expires, as with Keycloak.
+    With `keep`, an access token stays valid after a refresh until it expires, as with Keycloak.
     """
     port = free_port()
     with folder_for("identity") as folder:
         arguments = [IDENTITY, folder, str(port), str(lifetime), "yes" if keep else "no"]
-        # as whoever runs the tests: nobody else need be able to read the venv
+        # as the user who runs the tests, because others may not be able to read the venv
         with serving(sys.executable, *arguments, folder=folder, ports=[port], drop_root=False):
             yield Server(f"http://127.0.0.1:{port}", folder / "tokens.log", folder)
 
 
 @contextlib.contextmanager
 def apache(tile: Path, secured: "Secured", authority: Path, certificate: Path) -> Iterator["Apache"]:
-    """Run Apache httpd, whose mod_auth_openidc asks the identity server what a token is worth.
+    """Run Apache httpd with mod_auth_openidc, which checks tokens at the identity server.
 
-    It does so over TLS only, so by way of nginx, and trusts the private authority for it. A second host of
-    it is not allowed to ask, so it refuses every token; a third one has TLS.
+    It insists on TLS for that, so it asks through nginx and trusts the private authority. A second virtual
+    host is not allowed to ask and refuses every token. A third one serves over TLS.
     """
     port, other_port, tls_port = free_port(), free_port(), free_port()
     with folder_for("apache") as folder:
@@ -181,7 +181,7 @@ def apache(tile: Path, secured: "Secured", authority: Path, certificate: Path) -
 
 @dataclass
 class Apache(Server):
-    """Apache httpd, and its further hosts."""
+    """Apache httpd, and its other virtual hosts."""
 
     refusing_url: str
     tls_url: str
@@ -191,12 +191,12 @@ class Apache(Server):
 class Secured(Server):
     """nginx with TLS, in front of the identity server too."""
 
-    login_url: str  # of the identity server, over TLS
+    login_url: str  # the identity server, over TLS
 
 
 @contextlib.contextmanager
 def nginx(tile: Path, identity: Server, certificate: Path) -> Iterator[Secured]:
-    """Run nginx with TLS; it lets the identity server judge each request (auth_request)."""
+    """Run nginx with TLS. It checks each request at the identity server (auth_request)."""
     data, login = free_port(), free_port()
     with folder_for("nginx") as folder:
         _put(tile, folder, TILE_PATH)
@@ -248,7 +248,7 @@ def nginx(tile: Path, identity: Server, certificate: Path) -> Iterator[Secured]:
 
 @contextlib.contextmanager
 def tinyproxy() -> Iterator[Server]:
-    """Run tinyproxy; `connects` tells which tunnels it has made."""
+    """Run tinyproxy. `connects` counts its tunnels."""
     port = free_port()
     with folder_for("proxy") as folder:
         (folder / "tinyproxy.conf").write_text(f"""
@@ -276,7 +276,7 @@ def free_port() -> int:
 
 
 def _put(tile: Path, folder: Path, *paths: str) -> None:
-    """Copy the tile to where the server finds it."""
+    """Copy the tile into the folder that the server serves."""
     for path in paths:
         file = folder / "root" / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)

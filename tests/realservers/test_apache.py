@@ -32,8 +32,8 @@ def ask(url, token=None):
     return requests.get(url, headers=headers, timeout=10)
 
 
-def test_the_server_judges_by_itself(apache, identity):
-    """What the other tests rest on: ranges, no access without a token, and lifetimes that end."""
+def test_the_server_checks_tokens(apache, identity):
+    """The other tests rely on ranges, on refusals without a token, and on tokens that expire."""
     url = apache.url + TILE_PATH
     token = TokenSource().get()
     answer = ask(url, token.access_token)
@@ -82,7 +82,7 @@ def test_a_refused_password_is_sent_once(apache, identity):
 
 
 def test_a_refresh_token_that_was_used_elsewhere(apache, identity, local):
-    """The endpoint ends the session for it, and the work goes on with a new one."""
+    """The endpoint then ends the session, and the work goes on with a new one."""
     url = apache.url + TILE_PATH
     with terrascope_env() as env:
         stolen = env.token.refresh_token
@@ -98,7 +98,7 @@ def test_a_refresh_token_that_was_used_elsewhere(apache, identity, local):
     ]  # fmt: skip
 
 
-def test_the_servers_own_reason_is_told(apache, identity, monkeypatch):
+def test_the_servers_reason_is_in_the_error(apache, identity, monkeypatch):
     monkeypatch.setenv("TERRASCOPE_ORIGINS", apache.refusing_url)
     with terrascope_env() as env, pytest.raises(AccessDeniedError) as caught:
         env.open(apache.refusing_url + TILE_PATH)
@@ -109,7 +109,7 @@ def test_the_servers_own_reason_is_told(apache, identity, monkeypatch):
     assert identity.requests()[:2] == ["password 200", "refresh_token 200"]
 
 
-def test_this_machine_is_read_past_a_proxy(apache, proxy, monkeypatch, local):
+def test_this_machine_is_read_without_the_proxy(apache, proxy, monkeypatch, local):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url)
     with terrascope_env() as env, env.open(apache.url + TILE_PATH) as src:
@@ -131,4 +131,4 @@ def test_commands(apache, identity, tmp_path):
     assert run("exec", "--all-hosts", "--", RIO, "info", "--shape", url).split() == ["36000", "36000"]
     assert "36000" in run("info", url)
     assert "a block was read" in run("doctor", url)
-    assert statuses(apache) <= {"200", "206", "404"}  # doctor asks for / too, which is not there
+    assert statuses(apache) <= {"200", "206", "404"}  # doctor requests / too, which does not exist

@@ -1,4 +1,4 @@
-"""nginx with TLS from a private authority, the login behind it too, and a proxy between: one setting each."""
+"""nginx with TLS from a private authority, in front of the login too, and a proxy: one setting for each."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_one_variable_is_enough(nginx, identity, authority, monkeypatch, local, 
     assert statuses(nginx) == {"200", "206"}
 
 
-def test_without_it_nothing_is_sent(nginx, identity):
+def test_without_the_variable_nothing_is_sent(nginx, identity):
     with pytest.raises(TokenEndpointError, match=r"not signed by an authority known here.*SSL_CERT_FILE"):
         terrascope_env().__enter__()
     assert identity.requests() == nginx.requests() == []
@@ -69,7 +69,7 @@ def test_many_windows_over_several_lifetimes(trusted, identity, local):
 
 
 def test_an_endpoint_that_ends_the_old_token_at_once(tiles, authority, monkeypatch, trusted, local):
-    """A request that is on its way with it meets a 401 then; the window is read once more."""
+    """A request already sent with the old token gets a 401, and the window is read again."""
     with (
         servers.identity(2, keep=False) as strict,
         servers.nginx(tiles[0], strict, authority / "server.pem") as nginx,
@@ -107,7 +107,7 @@ def doctor(url, code=0):
 def test_doctor(trusted, monkeypatch):
     url = trusted.url + TILE_PATH
     assert doctor(url)["GDAL"]["state"] == "ok"
-    monkeypatch.setenv("CURL_CA_BUNDLE", certifi.where())  # which both ask before SSL_CERT_FILE
+    monkeypatch.setenv("CURL_CA_BUNDLE", certifi.where())  # it precedes SSL_CERT_FILE for both
     for step in ("login host", "data host"):
         found = doctor(url, code=1)[step]
         assert found["state"] == "failed"
@@ -120,18 +120,18 @@ def test_doctor(trusted, monkeypatch):
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-def test_one_variable_leads_through_the_proxy(trusted, identity, proxy, monkeypatch, local, variable):
+def test_one_variable_sets_the_proxy(trusted, identity, proxy, monkeypatch, local, variable):
     monkeypatch.setenv(variable, proxy.url)
     with terrascope_env() as env:
         env.refresh()
         with env.open(trusted.url + TILE_PATH) as src:
             assert_same_pixels(src, local, some_windows(5))
     assert connects(proxy, trusted.login_url) == len(identity.requests())  # one for each token
-    assert connects(proxy, trusted.url) == 1  # and one that GDAL keeps open
+    assert connects(proxy, trusted.url) == 1  # one, which GDAL keeps open
     assert PASSWORD not in "".join(proxy.requests())
 
 
-def test_through_it_to_apache_as_well(trusted, apache, identity, proxy, monkeypatch, local):
+def test_apache_through_the_proxy(trusted, apache, identity, proxy, monkeypatch, local):
     monkeypatch.setenv("TERRASCOPE_TOKEN_URL", f"{trusted.login_url}/o/token/")
     monkeypatch.setenv("TERRASCOPE_ORIGINS", f"{apache.tls_url},{trusted.url}")
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -144,7 +144,7 @@ def test_through_it_to_apache_as_well(trusted, apache, identity, proxy, monkeypa
     assert statuses(apache) == statuses(trusted) == {"200", "206"}
 
 
-def test_a_gdal_program_goes_through_it_too(trusted, identity, proxy, monkeypatch):
+def test_a_gdal_program_uses_the_proxy_too(trusted, identity, proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     run("exec", "--", RIO, "info", trusted.url + TILE_PATH)
     assert connects(proxy, trusted.login_url) == len(identity.requests())
@@ -157,7 +157,7 @@ def test_doctor_sees_the_proxy(trusted, proxy, monkeypatch):
 
 
 @pytest.mark.parametrize("exception", ["127.0.0.1", "example.org,127.0.0.0/8", "*"])
-def test_no_proxy_leads_past_it(trusted, proxy, monkeypatch, local, exception):
+def test_no_proxy_avoids_the_proxy(trusted, proxy, monkeypatch, local, exception):
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", exception)
     with terrascope_env() as env, env.open(trusted.url + TILE_PATH) as src:
@@ -165,14 +165,14 @@ def test_no_proxy_leads_past_it(trusted, proxy, monkeypatch, local, exception):
     assert connects(proxy, trusted.login_url) == connects(proxy, trusted.url) == 0
 
 
-def test_a_proxy_for_http_is_not_asked_for_https(trusted, proxy, monkeypatch, local):
+def test_a_proxy_for_http_is_not_used_for_https(trusted, proxy, monkeypatch, local):
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     with terrascope_env() as env, env.open(trusted.url + TILE_PATH) as src:
         assert_same_pixels(src, local, some_windows(1))
     assert connects(proxy, trusted.login_url) == connects(proxy, trusted.url) == 0
 
 
-def test_a_proxy_that_is_not_there(trusted, monkeypatch):
+def test_an_unreachable_proxy(trusted, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setattr("rio_terrascope.auth.oidc.ATTEMPTS", 1)
     monkeypatch.setattr("time.sleep", lambda seconds: None)

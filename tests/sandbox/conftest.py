@@ -1,4 +1,4 @@
-"""One sandbox for all tests of this folder; each test finds it healed and its journal empty."""
+"""One sandbox for all tests in this folder. It is healed, and its journal emptied, before each test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def login(sandbox: Sandbox, username: str = "", password: str = "") -> dict[str,
 
 @pytest.fixture
 def get(sandbox: Sandbox) -> Callable[..., requests.Response]:
-    """GET with a fresh token; nothing follows redirects unless told."""
+    """GET with a fresh token, by default without following redirects."""
     token = login(sandbox)["access_token"]
     sandbox.clear()
 

@@ -1,4 +1,4 @@
-"""The catalogue: what it says of the files, and that a search finds what it asks for and nothing else."""
+"""The catalogue: how it describes the files, and that a search finds the right items and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import login, reset
 
 NDVI = "terrascope-s2-ndvi-v2"
 MAP_2020, MAP_2021 = "esa-worldcover-map-10m-2020-v1", "esa-worldcover-map-10m-2021-v2"
-OVERLAP = (4.43, 50.95, 4.55, 51.0)  # in both tiles of the NDVI
+OVERLAP = (4.43, 50.95, 4.55, 51.0)  # lies in both NDVI tiles
 
 
 def write_raster(path: Path, west: float, north: float) -> Path:
@@ -34,7 +34,7 @@ def write_raster(path: Path, west: float, north: float) -> Path:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A sandbox with two small tiles of 2020, one of 2021, and a file that is no raster."""
+    """A sandbox with two small tiles of 2020, one of 2021, and a file that is not a raster."""
     folder = tmp_path_factory.mktemp("catalogue")
     tiles = [
         write_raster(folder / "ESA_WorldCover_10m_2020_v100_N00E006_Map.tif", 6, 3),
@@ -43,7 +43,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         folder / "ESA_WorldCover_10m_2021_v200_N03E006_Map.tif",
         write_raster(folder / "elsewhere.tif", 6, 3),
     ]
-    tiles[3].write_text("this is no raster")
+    tiles[3].write_text("this is not a raster")
     with Sandbox(tiles=tiles, archive=folder / "archive") as sandbox:
         yield sandbox
 
@@ -65,7 +65,7 @@ def get(sandbox: Sandbox, path: str, **parameters: Any) -> Any:
 
 
 def found(sandbox: Sandbox, **asked: Any) -> list[str]:
-    """Search by GET and by POST, which have to find the same."""
+    """Search by GET and by POST, and check that both find the same."""
     flat = {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else value
         for name, value in asked.items()
@@ -77,10 +77,10 @@ def found(sandbox: Sandbox, **asked: Any) -> list[str]:
     return by_get
 
 
-# What there is
+# Contents
 
 
-def test_the_face_of_an_api(sandbox: Sandbox, client: pystac_client.Client) -> None:
+def test_landing_page_and_collections(sandbox: Sandbox, client: pystac_client.Client) -> None:
     landing = get(sandbox, "/")
     validate_dict(landing, extensions=[])
     for link in landing["links"]:
@@ -111,7 +111,7 @@ def test_the_items_are_stac_and_look_like_terrascopes(sandbox: Sandbox, client: 
         assert asset["roles"] == ["data"]
 
 
-def test_items_tell_the_truth_about_their_files(sandbox: Sandbox, client: pystac_client.Client) -> None:
+def test_items_describe_their_files(sandbox: Sandbox, client: pystac_client.Client) -> None:
     archive = sandbox.file().with_name("archive")
     for item in client.search(collections=[NDVI, MAP_2020], datetime="2020/2021-06-01").items():
         ((name, asset),) = item.assets.items()
@@ -123,7 +123,7 @@ def test_items_tell_the_truth_about_their_files(sandbox: Sandbox, client: pystac
             assert fields["proj:transform"] == list(dataset.transform)[:6]
             assert fields["proj:bbox"] == list(dataset.bounds)
             assert (fields["data_type"], fields["nodata"]) == (dataset.dtypes[0], dataset.nodata)
-            # the sides of a UTM tile are bent a little in degrees
+            # the sides of a UTM tile are slightly curved in degrees
             bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
             assert item.bbox == pytest.approx(bounds, abs=1e-3)
             if name == "NDVI":
@@ -143,7 +143,7 @@ def test_an_item_by_its_id(sandbox: Sandbox, client: pystac_client.Client) -> No
         assert (answer.status_code, answer.json()["code"]) == (404, "NotFoundError"), path
 
 
-def test_tiles_that_come_and_change_later(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_tiles_that_are_added_or_changed_later(sandbox: Sandbox, tmp_path: Path) -> None:
     stem = "ESA_WorldCover_10m_2021_v200_S03W060_Map"
     file = write_raster(tmp_path / "any.tif", -60, 0)
     path = f"/download/WORLDCOVER/ESA_WORLDCOVER_10M_2021_V200/MAP/{stem}/{stem}.tif"
@@ -160,7 +160,7 @@ def test_tiles_that_come_and_change_later(sandbox: Sandbox, tmp_path: Path) -> N
     assert requests.get(url, timeout=10).status_code == 401
 
 
-def test_a_scene_is_made_once_and_for_those_with_a_token_only(sandbox: Sandbox) -> None:
+def test_a_scene_is_made_once_and_needs_a_token(sandbox: Sandbox) -> None:
     (item,) = get(sandbox, f"/collections/{NDVI}/items", datetime="2021-07-19T10:50:31Z", limit=1)["features"]
     href = item["assets"]["NDVI"]["href"]
     assert requests.get(href, timeout=10).status_code == 401
@@ -210,7 +210,7 @@ def test_by_bbox(sandbox: Sandbox) -> None:
 
 
 def test_by_intersects(sandbox: Sandbox) -> None:
-    # a triangle whose bounding box meets the tile, and which itself does not
+    # a triangle whose bounding box intersects the tile, but which does not
     corner = [[5, 0], [6.5, -1.5], [5, -1.5], [5, 0]]
     assert found(sandbox, bbox=(5, -1.5, 6.5, 0)) != []
     for ring, count in ((corner, 0), ([[6, 0], [7, 1], [6, 1], [6, 0]], 2)):
@@ -238,7 +238,7 @@ def test_by_time(sandbox: Sandbox, when: str, count: int) -> None:
     assert len(found(sandbox, collections=[NDVI], datetime=when)) == count
 
 
-def test_a_year_long_item_meets_every_day_of_it(sandbox: Sandbox) -> None:
+def test_a_year_long_item_matches_every_day_of_the_year(sandbox: Sandbox) -> None:
     assert len(found(sandbox, collections=[MAP_2020], datetime="2020-07-01T00:00:00Z")) == 2
     assert found(sandbox, collections=[MAP_2021], datetime="2020-07-01T00:00:00Z") == []
 
@@ -259,13 +259,13 @@ def test_a_year_long_item_meets_every_day_of_it(sandbox: Sandbox) -> None:
         {"intersects": '{"type": "Point", "coordinates": [0, 0]}', "bbox": "0,0,1,1"},
     ],
 )
-def test_what_makes_no_sense_is_refused(sandbox: Sandbox, asked: dict[str, str]) -> None:
+def test_invalid_parameters_are_refused(sandbox: Sandbox, asked: dict[str, str]) -> None:
     answer = requests.get(f"{sandbox.catalogue_url}/search", params=asked, timeout=10)
     assert answer.status_code == 400
     assert answer.json()["description"]
 
 
-def test_bodies_and_methods_that_make_no_sense(sandbox: Sandbox) -> None:
+def test_invalid_bodies_and_methods_are_refused(sandbox: Sandbox) -> None:
     for body in (b"[]", b"{", b"\xff"):
         assert requests.post(f"{sandbox.catalogue_url}/search", data=body, timeout=10).status_code == 400
     assert requests.post(f"{sandbox.catalogue_url}/collections", timeout=10).status_code == 405
@@ -293,7 +293,7 @@ def test_pages_of_a_collection(client: pystac_client.Client) -> None:
     assert all(isinstance(item, pystac.Item) for item in items)
 
 
-# What the tests see of it, and what it does wrong
+# Journal and faults
 
 
 def test_the_journal_shows_its_requests(sandbox: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""The data server and the open one: who gets in, what is served, where redirects go."""
+"""The data server and the open server: access, files and redirects."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-# Who gets in
+# Access
 
 
-def test_one_valid_token_gets_in(sandbox: Sandbox, get: Get) -> None:
+def test_one_valid_token_gives_access(sandbox: Sandbox, get: Get) -> None:
     answer = get()
     assert (answer.status_code, answer.content) == (200, CONTENT)
     (request,) = sandbox.requests()
@@ -113,7 +113,7 @@ def test_open_paths_need_no_token(sandbox: Sandbox, tmp_path: Path) -> None:
     assert requests.get(url, timeout=10).content == b"open"
 
 
-# What is served
+# Files
 
 
 def test_head(sandbox: Sandbox, get: Get) -> None:
@@ -146,7 +146,7 @@ def test_ranges(sandbox: Sandbox, get: Get, span: str, content: bytes, content_r
     assert (request.range, request.sent) == (span, len(content))
 
 
-def test_ranges_that_are_not_there(get: Get) -> None:
+def test_ranges_beyond_the_end(get: Get) -> None:
     for span in ["bytes=102400-102500", "bytes=200000-"]:
         answer = get(headers={"Range": span})
         assert (answer.status_code, answer.headers["Content-Range"]) == (416, "bytes */102400")
@@ -181,7 +181,7 @@ def test_the_query_is_ignored(sandbox: Sandbox, get: Get) -> None:
     assert sandbox.requests()[0].query == "n=17"
 
 
-def test_what_is_not_there(sandbox: Sandbox, get: Get) -> None:
+def test_missing_files(sandbox: Sandbox, get: Get) -> None:
     folder = sandbox.url().rpartition("/")[0]
     paths = ["/", "/download/", "/download/nothing.tif"]
     for url in [*map(sandbox.url, paths), folder, f"{folder}/", f"{sandbox.url()}.aux.xml"]:
@@ -203,7 +203,7 @@ def test_files_are_served_as_they_are_now(sandbox: Sandbox, get: Get, tmp_path: 
         sandbox.add_file(file, "gone.tif")
 
 
-# The open server and the ways to it
+# The open server, and redirects to it
 
 
 def test_the_open_server(sandbox: Sandbox) -> None:

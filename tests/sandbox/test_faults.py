@@ -1,4 +1,4 @@
-"""What the sandbox does wrong when told to, and that it stops when told to."""
+"""The faults that the sandbox causes, and that `heal` ends them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_fail_until_healed(sandbox: Sandbox, get: Get) -> None:
     assert get().status_code == 200
 
 
-def test_fail_hits_what_it_is_meant_for(sandbox: Sandbox, get: Get) -> None:
+def test_fail_affects_only_matching_requests(sandbox: Sandbox, get: Get) -> None:
     sandbox.fail(418, times=None, match="n=2", method="GET")
     assert get(sandbox.url("?n=1")).status_code == 200
     assert get(sandbox.url("?n=2"), method="HEAD").status_code == 200
@@ -60,7 +60,7 @@ def test_fail_on_the_login_server(sandbox: Sandbox) -> None:
     }
     assert answers[1].json()["error_description"] == "Token is not active"
     assert answers[2].headers["Content-Type"].startswith("text/html")
-    # A failed request was a token request all the same.
+    # The journal has the grant of a request even if it failed.
     assert [request.grant for request in sandbox.requests("sso")] == ["password"] * 4
 
 

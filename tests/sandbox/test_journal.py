@@ -1,4 +1,4 @@
-"""What the sandbox tells about the requests it received."""
+"""The requests that the sandbox has recorded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_journal_can_be_cleared(sandbox: Sandbox) -> None:
     assert sandbox.requests()[0].number == number + 1
 
 
-def test_nothing_secret_in_a_repr(sandbox: Sandbox) -> None:
+def test_a_repr_shows_no_secret(sandbox: Sandbox) -> None:
     token = login(sandbox)
     headers = {"Authorization": f"Bearer {token['access_token']}"}
     requests.get(sandbox.url("?token=in-the-query"), headers=headers, timeout=10)
@@ -79,7 +79,7 @@ def test_wait_for(sandbox: Sandbox) -> None:
         sandbox.wait_for(len, 0.05, server="sso")
 
 
-def test_taking_forgets_in_the_same_step(sandbox: Sandbox) -> None:
+def test_take_discards_what_it_returns(sandbox: Sandbox) -> None:
     requests.head(sandbox.other_url(), timeout=10)
     (taken,) = sandbox.take()
     assert taken.server == "other"

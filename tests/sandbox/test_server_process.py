@@ -1,4 +1,4 @@
-"""The server process: how it starts and ends, and what others on the machine can see of it."""
+"""The server process: how it starts and ends, and what other users of the machine can see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .conftest import login
 
 def alive(pid: int) -> bool:
     try:
-        # A process that has ended stays a zombie where nobody waits for it.
+        # A process that has ended remains a zombie until its parent waits for it.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
@@ -67,7 +67,7 @@ def test_start_and_stop_by_hand(tile: Path) -> None:
         assert login(sandbox)["token_type"] == "Bearer"
 
 
-def test_environ_leads_a_client_here(sandbox: Sandbox) -> None:
+def test_environ_points_a_client_here(sandbox: Sandbox) -> None:
     assert sandbox.environ == {
         "TERRASCOPE_USERNAME": "researcher",
         "TERRASCOPE_PASSWORD": "sandbox-password",
@@ -96,7 +96,7 @@ def test_tiles_are_offered_under_their_real_paths(tmp_path: Path) -> None:
         Sandbox(tiles=[tmp_path / "missing.tif"])
 
 
-def test_what_cannot_start_says_why(tile: Path, tmp_path: Path) -> None:
+def test_a_failed_start_gives_the_reason(tile: Path, tmp_path: Path) -> None:
     (tmp_path / "tile.tif").write_text("the same name, so the same URL")
     (tmp_path / "ESA_WorldCover_10m_2020_v100_N00E006_Map.tif").write_text("")
     with (
@@ -181,7 +181,7 @@ def test_a_forked_child_neither_stops_nor_holds_it(tile: Path) -> None:
     assert eventually(lambda: not alive(int(pid))), "held by the forked child"
 
 
-def test_it_ends_while_requests_hang_and_says_nothing(tile: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_quietly_while_requests_hang(tile: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Sandbox(tiles=[tile]) as sandbox:
         sandbox.hang(None, server="other")
         url = sandbox.other_url()

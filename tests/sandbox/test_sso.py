@@ -1,4 +1,4 @@
-"""The token endpoint: both grants, Keycloak's refusals, what is in a token."""
+"""The token endpoint: both grants, Keycloak's refusals, and the contents of a token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refusal(answer: requests.Response) -> tuple[int, str, str]:
     return answer.status_code, error["error"], error["error_description"]
 
 
-def test_password_grant_answers_what_the_documentation_shows(sandbox: Sandbox) -> None:
+def test_password_grant_answers_as_documented(sandbox: Sandbox) -> None:
     answer = grant(sandbox, grant_type="password", username=sandbox.username, password=sandbox.password)
 
     assert answer.status_code == 200
@@ -38,7 +38,7 @@ def test_password_grant_answers_what_the_documentation_shows(sandbox: Sandbox) -
     assert request.path == "/auth/realms/terrascope/protocol/openid-connect/token"
 
 
-def test_a_refresh_token_serves_once(sandbox: Sandbox) -> None:
+def test_a_refresh_token_can_be_used_once(sandbox: Sandbox) -> None:
     first = login(sandbox)
     second = grant(sandbox, grant_type="refresh_token", refresh_token=first["refresh_token"])
     again = grant(sandbox, grant_type="refresh_token", refresh_token=first["refresh_token"])
@@ -84,7 +84,7 @@ def test_refusals(sandbox: Sandbox, fields: dict[str, str], expected: tuple[int,
     assert refusal(grant(sandbox, **fields)) == expected
 
 
-def test_only_a_form_is_understood(sandbox: Sandbox) -> None:
+def test_only_forms_are_accepted(sandbox: Sandbox) -> None:
     fields = {"grant_type": "password", "client_id": "public"}
     assert requests.post(sandbox.token_url, json=fields, timeout=10).status_code == 415
     assert requests.get(sandbox.token_url, timeout=10).status_code == 405
@@ -123,7 +123,7 @@ def test_the_published_keys_verify_the_token(sandbox: Sandbox) -> None:
     assert claims["iss"] == discovery["issuer"]
     assert (claims["preferred_username"], claims["azp"], claims["typ"]) == ("researcher", "public", "Bearer")
     assert claims["exp"] - time.time() == pytest.approx(300, abs=5)
-    # Another library, so that neither excuses the other.
+    # Check with a second library as well, in case the first is wrong.
     key = pyjwt.PyJWKClient(discovery["jwks_uri"]).get_signing_key_from_jwt(token)
     assert pyjwt.decode(token, key.key, algorithms=["RS256"])["jti"] == claims["jti"]
 
@@ -168,7 +168,7 @@ def test_tokens_expire_to_the_fraction_of_a_second(sandbox: Sandbox) -> None:
         while status() == 200:
             assert time.monotonic() < deadline
         assert short_lived.requests("data")[-1].authorization == "expired"
-        # Without rotation the refresh token serves again and again, until it expires itself.
+        # Without rotation, the refresh token can be used until it expires.
         assert refresh().status_code == 200
         assert refresh().status_code == 200
         while (answer := refresh()).status_code == 200:

@@ -1,4 +1,4 @@
-"""The synthetic tiles have the real ones' layout."""
+"""The synthetic tiles have the layout of the real ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import login
 
 @pytest.fixture(scope="module")
 def default() -> Iterator[dict[str, pathlib.Path]]:
-    """The files of a sandbox that was given no tiles, by year and name."""
+    """The files of a sandbox with the default tiles, by year and name."""
     with Sandbox() as sandbox:
         token = login(sandbox)["access_token"]
         files = {}
@@ -96,17 +96,17 @@ def test_the_islands_have_all_classes_and_holes(default: dict[str, pathlib.Path]
         for island in ISLANDS:
             window = Window(island.column - left, island.row - top, island.width, island.height)
             land = dataset.read(1, window=window.intersection(Window(0, 0, 36000, 36000)))
-            # Many blocks of land, sea on all sides, and pixels without data among the land.
+            # Many blocks of land, sea on all sides, and nodata pixels in the land.
             assert ((land != 0) & (land != WATER)).mean() > 0.2
             for edge in (land[0], land[:, 0], land[:, -1]):
                 assert set(np.unique(edge)) <= {0, WATER}
             if island is ISLANDS[0]:
                 assert set(np.unique(land)) == {0, *CLASSES}
-        # Beyond the sea there are blocks that are not in the file at all.
+        # Blocks beyond the sea are sparse.
         assert dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1) is None
 
 
-def test_an_island_goes_on_in_the_next_tile(default: dict[str, pathlib.Path]) -> None:
+def test_an_island_continues_in_the_next_tile(default: dict[str, pathlib.Path]) -> None:
     island = ISLANDS[0]
     top, left = north_west("N00E006")
     border = top + 36000
@@ -133,9 +133,9 @@ def test_overviews_are_the_base_thinned_out(tile: pathlib.Path, level: int) -> N
         window = Window(column // factor, row // factor, 3072 // factor, 3072 // factor)
         seen = overview.read(1, window=window)
     assert base.any()
-    # Nearest takes one pixel of each factor x factor; which one is GDAL's business.
+    # Each overview pixel is one of the factor x factor pixels below it; GDAL decides which.
     inside = (base.reshape(3072 // factor, factor, -1, factor) == seen[:, None, :, None]).any(axis=(1, 3))
-    # Not quite all at 64, of which 36000 is no multiple: there the pixels drift apart by a few.
+    # At 64 a few differ: 36000 is not a multiple of 64, so the grids drift apart by a few pixels.
     assert inside.mean() > (0.95 if factor == 64 else 0.9999)
 
 
