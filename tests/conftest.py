@@ -1,4 +1,4 @@
-"""What the tests share: tiles, and stand-ins for Terrascope in processes of their own."""
+"""Shared by all tests: tiles, and sandboxes in place of Terrascope."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ LOGGERS = ("rio_terrascope", "rasterio", "urllib3.connectionpool")
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs ESA's tiles where they are not."""
+    """Skip tests that need ESA's tiles if the tiles are missing."""
     if not HAS_ESA_TILES:
         needs = pytest.mark.skip(
             reason=f"needs ESA's tiles: put {' and '.join(NAMES)} into a folder, "
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory):
-    """The WorldCover tile N00E006 of 2020 and 2021: ESA's where they are, else the sandbox's own."""
+    """The WorldCover tiles N00E006 of 2020 and 2021: ESA's if available, otherwise synthetic ones."""
     if HAS_ESA_TILES:
         return [ESA_TILES / name for name in NAMES]
     files = [tmp_path_factory.mktemp("tiles") / name for name in NAMES]
@@ -44,7 +44,7 @@ def tiles(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def clean_surroundings(monkeypatch, tmp_path):
-    """No settings, login or netrc of the machine's; a runtime folder in which a test can look."""
+    """Hide the machine's settings, login and netrc, and return an empty runtime folder."""
     for name in [name for name in os.environ if name.startswith("TERRASCOPE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
@@ -55,7 +55,7 @@ def clean_surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     yield runtime
-    for name, level in levels.items():  # the command line sets them for its process
+    for name, level in levels.items():  # the commands set them for the whole process
         logging.getLogger(name).setLevel(level)
 
 
@@ -67,10 +67,10 @@ def _long_running(tiles):
 
 @pytest.fixture
 def sandbox(_long_running, monkeypatch):
-    """A stand-in whose tokens live 300 s; the environment leads to it."""
+    """A sandbox with tokens of 300 s. The environment points to it."""
     for name, value in _long_running.environ.items():
         monkeypatch.setenv(name, value)
-    cache.forget_all()  # what an earlier test has read would not be asked for
+    cache.forget_all()  # GDAL would not request what an earlier test has read
     _long_running.clear()
     yield _long_running
     _long_running.heal()
@@ -80,7 +80,7 @@ def sandbox(_long_running, monkeypatch):
 
 @pytest.fixture
 def fleeting(tiles, monkeypatch):
-    """A stand-in whose tokens live 2 s; the environment leads to it."""
+    """A sandbox with tokens of 2 s. The environment points to it."""
     with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
         for name, value in server.environ.items():
             monkeypatch.setenv(name, value)
@@ -89,14 +89,14 @@ def fleeting(tiles, monkeypatch):
 
 @pytest.fixture
 def local(tiles):
-    """The first tile's file, opened: what the pixels must be."""
+    """The local file of the first tile, opened, to compare pixels with."""
     with rasterio.open(tiles[0]) as dataset:
         yield dataset
 
 
 @pytest.fixture
 def in_threads():
-    """Run functions in threads of their own, wait for all, and raise what one of them raised."""
+    """Run each function in a thread, wait for all, and raise the first error."""
 
     def run(*functions):
         errors = []

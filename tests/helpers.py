@@ -1,4 +1,4 @@
-"""Small things that several test modules use."""
+"""Helpers for several test modules."""
 
 import os
 import random
@@ -17,19 +17,20 @@ from rasterio.windows import Window
 from rio_terrascope import terrascope_env
 from rio_terrascope.gdal import cache
 
-TSREAD = Path(sys.executable).with_name("tsread")  # as installed
+TSREAD = Path(sys.executable).with_name("tsread")  # the installed command
 RIO = TSREAD.with_name("rio")
 
-LAND = (4700, 30500, 5200, 5400)  # column, row, width, height of the tile N00E006, where all blocks have data
+# in the tile N00E006, where all blocks have data: column, row, width, height
+LAND = (4700, 30500, 5200, 5400)
 
 
 def keep_no_blocks():
-    """Return an Env in which GDAL keeps no decoded blocks: it does not ask again for those that it keeps."""
+    """Return an Env in which GDAL caches no decoded blocks, so that each read makes requests."""
     return rasterio.Env(GDAL_CACHEMAX=1)  # in bytes
 
 
 class Clock:
-    """A wall clock and a monotonic one that stand still until told otherwise."""
+    """A wall clock and a monotonic clock, which move only when a test moves them."""
 
     def __init__(self, wall=1_000_000.0):
         self.wall = wall
@@ -47,7 +48,7 @@ class Clock:
 
 
 def some_windows(count, size=256, seed=0):
-    """Windows over the part of the tile that has data."""
+    """Yield random windows in the part of the tile that has data."""
     rng = random.Random(seed)
     left, top, width, height = LAND
     for _ in range(count):
@@ -57,7 +58,7 @@ def some_windows(count, size=256, seed=0):
 def assert_same_pixels(dataset, local, windows):
     """Compare windows of an open dataset with the local file.
 
-    The file is opened here, because several threads may compare with it, and a dataset is for one thread.
+    The file is opened here, because several threads may use it, and a dataset is for one thread only.
     """
     with rasterio.open(local.name) as own:
         for window in windows:
@@ -67,7 +68,7 @@ def assert_same_pixels(dataset, local, windows):
 def read_until(dataset, file, server, condition, *, forget=None):
     """Read windows and compare them with the file until the requests to `server` satisfy a condition.
 
-    `forget` is called between windows, so that GDAL has to ask the server again.
+    `forget` is called between windows, so that GDAL makes new requests.
     """
     done = threading.Event()
 
@@ -91,7 +92,7 @@ def read_until(dataset, file, server, condition, *, forget=None):
 
 
 def in_child(work, *, in_parent=lambda: None, seconds=60):
-    """Run a function in a forked child; it fails the test if it raises, and if it hangs.
+    """Run a function in a forked child. The test fails if the function raises or hangs.
 
     `in_parent` is called while the child runs.
     """
@@ -117,7 +118,7 @@ def in_child(work, *, in_parent=lambda: None, seconds=60):
 
 
 def read_terminal(terminal, until, seconds=60):
-    """Return what a pseudo-terminal shows, up to some bytes; fail where they do not come."""
+    """Return the output of a pseudo-terminal up to the bytes `until`. Fail if they do not come."""
     shown = b""
     deadline = time.monotonic() + seconds
     while until not in shown:
@@ -133,26 +134,26 @@ def grants(requests, kind):
 
 
 def refreshed(times):
-    """Return a condition: the token has been refreshed that often."""
+    """Return a condition for `wait_for`: the token was refreshed at least `times` times."""
     return lambda requests: grants(requests, "refresh_token") >= times
 
 
 def most_at_once(requests, seconds):
-    """Return the largest number of requests that came within so many seconds."""
+    """Return the largest number of requests in any period of so many seconds."""
     times = [request.time for request in requests]
     return max(sum(start <= time < start + seconds for time in times) for start in times)
 
 
 def tokens_sent(requests):
-    """What the data requests' tokens were worth, as a set."""
+    """Return the states of the tokens in the requests, as a set."""
     return {request.authorization for request in requests}
 
 
-# What children of multiprocessing run has to be in a module that they can import.
+# Functions that run in children of multiprocessing, which must be able to import them.
 
 
 def read_while_told(url, file, pipe):
-    """In a child: read windows until the pipe says stop, and answer with how many were right."""
+    """In a child: read and compare windows until the pipe says stop, then send their number."""
     count = 0
     with keep_no_blocks(), rasterio.open(url) as src, rasterio.open(file) as local:
         pipe.send("opened")

@@ -1,7 +1,7 @@
-"""Run all notebooks as a reader would: ``python tests/notebooks.py``; ``--save`` keeps what they show.
+"""Run all notebooks as a reader would: ``python tests/notebooks.py``. ``--save`` keeps their output.
 
-They run in an empty folder, with no setting of Terrascope's in the environment. A cell that fails, or a
-notebook that shows no picture, is an error.
+They run in an empty folder, without TERRASCOPE_ variables in the environment. A cell that fails is
+an error, and so is a notebook without a picture.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
             print(f"{path.name}: {len(notebook.cells)} cells, {pictures} pictures", flush=True)
             if options.save:
                 for cell in notebook.cells:
-                    cell.metadata.pop("execution", None)  # the hour at which it ran
+                    cell.metadata.pop("execution", None)  # the time of the run
                 nbformat.write(notebook, path)
 
 

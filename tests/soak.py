@@ -1,10 +1,9 @@
-"""Read for a long time while everything goes wrong at random: ``python tests/soak.py --minutes 60``.
+"""Read for a long time while faults occur at random: ``python tests/soak.py --minutes 60``.
 
-Threads and processes read a tile from a sandbox whose tokens live 5 s, in all the ways there are, and
-compare every pixel with the file, while one fault after the other happens at the token endpoint and at the
-data server. A read may raise; then it is done again, as a user would. Exits with 1 if a pixel was wrong,
-a read did not come right in the end, a token went elsewhere, something was left behind, or a process stood
-still: then it prints the stacks of all its threads.
+Threads and processes read a tile in every supported way, from a sandbox with tokens of 5 s, and compare
+every pixel with the file, while the token endpoint and the data server have one fault after another. A read
+that raises is repeated, as a user would do. Exits with 1 if a pixel was wrong, a read kept failing, a token
+went to another host, files were left behind, or a process hung, which then prints the stacks of its threads.
 """
 
 import argparse
@@ -32,13 +31,13 @@ from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 
 THREADS = 16  # in this process
-THREADS_OF_A_CHILD = 2  # in each of the two others
+THREADS_OF_A_CHILD = 2  # in each of the two child processes
 LIFETIME = 5.0  # of a token, in seconds
-TRIES = 40  # half a second apart, until a read counts as failed
-REST = 0.1  # seconds, at most, between two reads of a thread
-TO_END = 180  # seconds that a process may take to end after its time; more, and it stands still
+TRIES = 40  # before a read counts as failed, half a second apart
+REST = 0.1  # the longest pause between two reads of a thread, in seconds
+TO_END = 180  # seconds after its time until a process that has not ended counts as hanging
 
-# A connection that hangs is given up after 2 s instead of 30, and little is kept in memory.
+# Give up a hanging connection after 2 s instead of 30, and cache little.
 OPTIONS = {"GDAL_HTTP_LOW_SPEED_TIME": 2, "GDAL_CACHEMAX": 64}
 
 
@@ -46,7 +45,7 @@ OPTIONS = {"GDAL_HTTP_LOW_SPEED_TIME": 2, "GDAL_CACHEMAX": 64}
 
 
 class Reader:
-    """One thread's reads: an open dataset, the file to compare with, and what has come of it."""
+    """The reads of one thread: an open dataset, the file to compare with, and the outcomes."""
 
     def __init__(self, env: TerrascopeEnv, urls: list[str], open_url: str, file: str, seed: int) -> None:
         self.env, self.urls, self.open_url, self.file = env, urls, open_url, file
@@ -66,9 +65,9 @@ class Reader:
         self.close()
 
     def once(self, ended: threading.Event) -> None:
-        """One read of a random kind, again and again until it is right or hopeless."""
+        """Make one read of a random kind, and repeat it until it is right or counts as failed."""
         (how,) = self.random.choices(
-            [self.window, self.opened_anew, self.overview, self.windows, self.points, self.elsewhere],
+            [self.window, self.newly_opened, self.overview, self.windows, self.points, self.elsewhere],
             weights=[50, 20, 5, 10, 10, 5],
         )
         for attempt in range(TRIES):
@@ -79,7 +78,7 @@ class Reader:
             except (RasterioError, TerrascopeError) as error:
                 self.counts[f"raised {type(error).__name__}"] += 1
                 self.close()
-                self.env.forget()  # GDAL remembers what failed
+                self.env.forget()  # GDAL remembers failures
                 if ended.wait(0.5):
                     self.counts["unfinished"] += 1
                     return
@@ -106,17 +105,17 @@ class Reader:
         return list(some_windows(count, seed=self.random.random()))
 
     def window(self):
-        """A window of a dataset that stays open, over any number of tokens."""
+        """Read a window of a dataset that stays open, over any number of tokens."""
         if self.remote is None or self.random.random() < 0.005:
             self.close()
             self.remote = self.env.open(self.random.choice(self.urls))
         (window,) = self.some()
         return self.remote.read(1, window=window), self.local.read(1, window=window)
 
-    def opened_anew(self):
-        """A window of a dataset that is opened for it, without the recovery that env.open has.
+    def newly_opened(self):
+        """Open a dataset for one window, without the recovery of env.open.
 
-        Of a URL that no other thread reads: there rasterio may hang (README, "When things go wrong").
+        No other thread reads the URL, because rasterio may hang then (README, "When things go wrong").
         """
         (window,) = self.some()
         with rasterio.open(f"{self.urls[0]}-of-{id(self)}-in-{os.getpid()}") as remote:
@@ -139,7 +138,7 @@ class Reader:
         return seen.data, np.stack(list(self.local.sample(points)))
 
     def elsewhere(self):
-        """Somebody else's server, which gets no token."""
+        """Read a window from a third party's server, which gets no token."""
         (window,) = self.some()
         with rasterio.open(f"{self.open_url}?of={id(self)}-in-{os.getpid()}") as remote:
             return remote.read(1, window=window), self.local.read(1, window=window)
@@ -156,7 +155,7 @@ def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -
 
 
 def child(pipe, limit, *where) -> None:
-    """Read in a process of its own until the pipe says that it is over."""
+    """Read, in a child process, until the parent sends a message or ends."""
     faulthandler.dump_traceback_later(limit, exit=True)
     ended = threading.Event()
 
@@ -174,7 +173,7 @@ def child(pipe, limit, *where) -> None:
 
 
 def faults(sandbox: Sandbox) -> dict[str, object]:
-    """What can go wrong, by name; some of it is called off again by `heal`."""
+    """Return the faults by name. Some of them last until `heal`."""
 
     def login_page() -> None:
         sandbox.login_page()
@@ -213,7 +212,7 @@ def faults(sandbox: Sandbox) -> dict[str, object]:
 
 
 class Trouble(threading.Thread):
-    """Lets one fault after the other happen, and counts them."""
+    """Causes one fault after another, and counts them."""
 
     def __init__(self, sandbox: Sandbox, ended: threading.Event, seed: int) -> None:
         super().__init__(name="trouble")
@@ -224,7 +223,7 @@ class Trouble(threading.Thread):
         kinds = faults(self.sandbox)
         waiting: list[str] = []
         while not self.ended.wait(self.random.uniform(0.2, 1.0)):
-            if not waiting:  # each as often as any other
+            if not waiting:  # so that all occur equally often
                 waiting = self.random.sample(list(kinds), len(kinds))
             name = waiting.pop()
             kinds[name]()
@@ -234,17 +233,17 @@ class Trouble(threading.Thread):
         self.heal()
 
     def heal(self) -> None:
-        self.sandbox.heal()  # it calls off what is left of a fault
+        self.sandbox.heal()  # ends faults that have not been used up
         self.sandbox.no_ranges(False)
         self.sandbox.login_page(False)
         self.sandbox.latency(0)
 
 
-# What is seen from outside
+# Observation
 
 
 class Watch(threading.Thread):
-    """Counts what the sandbox receives, and writes a line a minute."""
+    """Counts the requests to the sandbox, and prints a line a minute."""
 
     def __init__(self, sandbox: Sandbox, ended: threading.Event) -> None:
         super().__init__(name="watch")
@@ -289,7 +288,7 @@ def main() -> None:
 
 
 def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
-    """Read that long, print what came of it, and return whether anything is not as it should be."""
+    """Read for so many seconds, print the results, and return whether anything went wrong."""
     urls = [sandbox.url(f"?copy={number}") for number in range(8)]
     where = (urls, sandbox.other_url(), str(sandbox.file()))
     ended = threading.Event()
@@ -305,7 +304,7 @@ def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
             process.start()
             its.close()
             children.append((mine, process))
-        # Its thread needs no GIL. It is started after the fork, which would not survive it.
+        # Started after the fork, whose child would not survive it. Its thread does not need the GIL.
         faulthandler.dump_traceback_later(seconds + TO_END, exit=True)
         watch, trouble = Watch(sandbox, ended), Trouble(sandbox, ended, seed)
         counts: list[Counter[str]] = []
@@ -316,7 +315,7 @@ def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
             thread.start()
         processes = [("this process", os.getpid())]
         processes += [(f"process {number}", p.pid) for number, (_, p) in enumerate(children, start=2)]
-        ended.wait(min(20, seconds / 4))  # until everybody is under way
+        ended.wait(min(20, seconds / 4))  # until all threads and processes are reading
         at_start = {pid: usage(pid) for _, pid in processes}
         ended.wait(max(0, began + seconds - time.monotonic()))
         at_end = {pid: usage(pid) for _, pid in processes}

@@ -1,9 +1,9 @@
 """Look for secrets everywhere, with everything logged: ``python tests/sweep.py``.
 
-Runs the tests of all faults once more, with logging at DEBUG and CPL_DEBUG=ON, as a pytest plugin in a
-process of its own, and searches what they leave and show for access tokens, refresh tokens and passwords:
-stdout, stderr, the log, every exception of the package with its chain, reprs and pickles of its objects, the
-command lines and environments of all processes, the files left behind, and what other hosts received.
+Runs the tests of all faults in a new process, with this file as a pytest plugin, logging at DEBUG and
+CPL_DEBUG=ON. Searches for access tokens, refresh tokens and passwords in everything that they show or leave
+behind: stdout, stderr, the log, every exception of the package with its chain, reprs and pickles of its
+objects, the command lines and environments of all processes, files, and the requests to other hosts.
 Prints how much was searched, and exits with 1 if a secret was found.
 """
 
@@ -36,18 +36,18 @@ SECRET = re.compile(
     rb"eyJ[\w-]{8,}\.[\w-]+|sandbox-refresh-[\w-]+|sandbox-password|other-password|wr0ng-s3cret"
 )
 
-FOUND = "TERRASCOPE_SWEEP_FOUND"  # the file in which the plugin writes down what it finds
+FOUND = "TERRASCOPE_SWEEP_FOUND"  # names the file to which the plugin writes its findings
 
 
 def secrets_in(data: bytes | str) -> bool:
     return SECRET.search(data.encode(errors="replace") if isinstance(data, str) else data) is not None
 
 
-# Inside: a pytest plugin
+# Inside the process: a pytest plugin
 
 
 class Inside:
-    """Looks at what only the process itself can see: its exceptions and its objects."""
+    """Checks the exceptions and objects, which only the process itself can see."""
 
     def __init__(self, found: Path) -> None:
         self.found = found
@@ -64,7 +64,7 @@ class Inside:
             return
         self.seen["exceptions"] += 1
         while error is not None:
-            # requests' exceptions hold the request, and that holds the password
+            # exceptions of requests hold the request, with the password
             if secrets_in(f"{error} {error!r} {error.args!r} {vars(error)!r}") or hasattr(error, "request"):
                 self.report(f"the exception {type(error).__name__} raised in {code.co_qualname}")
             error = error.__cause__ or error.__context__
@@ -82,7 +82,7 @@ class Inside:
         self.look_at_objects(item.name)
 
     def look_at_objects(self, where: str) -> None:
-        """Look at the repr and the pickle of every object of the package's that there is."""
+        """Check the repr and the pickle of all existing objects of the package."""
         for thing in gc.get_objects():
             module = str(getattr(type(thing), "__module__", ""))
             if not module.startswith("rio_terrascope") or module.startswith("rio_terrascope.sandbox"):
@@ -91,7 +91,7 @@ class Inside:
             if secrets_in(repr(thing)):
                 self.report(f"the repr of a {type(thing).__name__} in {where}")
             if type(thing).__name__ == "Token" or type(thing).__name__.startswith("_"):
-                continue  # who pickles a token means it; what is private is in nobody's hands
+                continue  # a token is pickled on purpose only; private objects are not handed to users
             with contextlib.suppress(Exception):
                 pickled = pickle.dumps(thing)
                 self.seen["pickles"] += 1
@@ -108,7 +108,7 @@ def pytest_configure(config) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """Let every sandbox tell, before it ends, whether another host received an Authorization."""
+    """Make every sandbox report, before it stops, whether another host received a token."""
     from rio_terrascope.sandbox import Sandbox
 
     stop = Sandbox.stop
@@ -124,11 +124,11 @@ def pytest_sessionstart() -> None:
     Sandbox.stop = stop_and_tell
 
 
-# Outside
+# Outside the process
 
 
 class Processes(threading.Thread):
-    """Looks at the command lines and environments of all processes until stopped."""
+    """Checks the command lines and environments of all processes until stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -142,7 +142,7 @@ class Processes(threading.Thread):
             for folder in Path("/proc").iterdir():
                 if not folder.name.isdigit() or folder.name == str(os.getpid()):
                     continue
-                with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+                with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
                     self.look(folder)
 
     def look(self, folder: Path) -> None:
@@ -152,14 +152,14 @@ class Processes(threading.Thread):
             self.found.add(f"a command line: {SECRET.sub(b'***', arguments)[:200]!r}")
         for variable in (folder / "environ").read_bytes().split(b"\0"):
             name, _, value = variable.partition(b"=")
-            # the variable in which users hand it over themselves
+            # the variable in which users pass the password themselves
             if secrets_in(value) and name != b"TERRASCOPE_PASSWORD":
                 self.found.add(f"the environment variable {name.decode()}")
         self.pids.add(folder.name)
 
 
 def files_with_secrets(folder: Path) -> list[str]:
-    """Files that others may read and that hold a secret; what is private may hold one."""
+    """Return the files with a secret that other users can read. Private files may hold one."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -175,7 +175,7 @@ def main() -> None:
         report, temporary = folder / "found", folder / "tmp"
         report.touch()
         temporary.mkdir()
-        before = os.umask(0)  # what is private must be so by itself
+        before = os.umask(0)  # private files must be private without the help of a umask
         environ = os.environ | {
             "CPL_DEBUG": "ON",
             "TMPDIR": str(temporary),

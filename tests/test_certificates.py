@@ -1,4 +1,4 @@
-"""Certificates: one variable is enough for the login and for GDAL, and what is wrong is said in words."""
+"""Certificates: one variable is enough for the login and for GDAL, and errors are in plain words."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FRONT = Path(__file__).with_name("tls_front.py")
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """The file of an authority that nobody knows, and a folder made of it as OpenSSL wants them."""
+    """A folder with a private authority, as a file and as a folder for OpenSSL, and its certificates."""
     ca = trustme.CA()
     folder = tmp_path_factory.mktemp("authority")
     ca.cert_pem.write_to_path(folder / "ca.pem")
@@ -34,7 +34,7 @@ def authority(tmp_path_factory):
 
 
 def in_front(certificate, sandbox):
-    """Put TLS in front of the sandbox's servers, and yield the environment that leads there."""
+    """Put TLS in front of the sandbox's servers, and yield the environment that points there."""
     inner = [sandbox.token_url, sandbox.origin, sandbox.catalogue_url]
     ports = [str(urlsplit(url).port) for url in inner]
     with subprocess.Popen(
@@ -56,7 +56,7 @@ def fronts(authority, _long_running):
 
 @pytest.fixture
 def secured(sandbox, fronts, monkeypatch):
-    """The URL of the tile over TLS; nothing says yet whom to trust."""
+    """The URL of the tile over TLS. No authority is trusted yet."""
     for name in certificates.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(certificates.GDAL_VARIABLE, certifi.where())  # as importing rasterio does
@@ -77,7 +77,7 @@ def test_one_variable_is_enough(secured, authority, monkeypatch, local, variable
         with rasterio.open(secured) as src:
             assert_same_pixels(src, local, some_windows(1))
     monkeypatch.setenv(certificates.GDAL_VARIABLE, certifi.where())
-    with pytest.raises(rasterio.RasterioIOError, match="certificate"):  # it is put back
+    with pytest.raises(rasterio.RasterioIOError, match="certificate"):  # the trust has ended
         rasterio.open(secured)
 
 
@@ -164,7 +164,7 @@ def doctor(url, code=0):
 
 
 @pytest.mark.parametrize("variable", certificates.VARIABLES)
-def test_the_catalogue_too(secured, authority, monkeypatch, variable):
+def test_the_catalogue_trusts_the_same(secured, authority, monkeypatch, variable):
     with pytest.raises(CatalogueError, match=r"not signed by an authority known here.*SSL_CERT_FILE"):
         stac.open_catalog()
     monkeypatch.setenv(variable, str(authority / "ca.pem"))
@@ -175,7 +175,7 @@ def test_the_catalogue_too(secured, authority, monkeypatch, variable):
 
 
 class TestDoctor:
-    """Says what is trusted, and what is missing."""
+    """The line on the trusted authorities, and what is wrong with them."""
 
     def test_nothing_is_set(self, secured):
         found = doctor(secured, code=1)
@@ -202,7 +202,7 @@ class TestDoctor:
         assert "which CURL_CA_BUNDLE names" in found["data host"][1]
         assert "CURL_CA_BUNDLE" in found["data host"][2]
 
-    def test_a_file_that_is_not_there(self, secured, monkeypatch, tmp_path):
+    def test_a_missing_file(self, secured, monkeypatch, tmp_path):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "gone.pem"))
         found = doctor(secured, code=1)
         for step, state in (("certificates", "warning"), ("login host", "failed"), ("data host", "failed")):
@@ -211,7 +211,7 @@ class TestDoctor:
             assert "REQUESTS_CA_BUNDLE" in found[step][2]
 
 
-def test_tsread_says_it_too(secured, authority, monkeypatch):
+def test_tsread_reports_it_too(secured, authority, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "ca.pem"))
     monkeypatch.setenv("CURL_CA_BUNDLE", certifi.where())
     (line,) = tsread("info", secured, code=1).stderr.splitlines()
@@ -231,7 +231,7 @@ def test_a_gdal_program_trusts_it_too(secured, authority, monkeypatch, options):
     assert done.stdout.split() == ["36000", "36000"]
 
 
-def test_what_rasterio_sets_is_nobodys_setting():
+def test_what_rasterio_sets_is_not_a_users_setting():
     assert certificates.for_gdal({"GDAL_CURL_CA_BUNDLE": certifi.where()}) is None
     assert certificates.for_requests({"GDAL_CURL_CA_BUNDLE": certifi.where()}) is None
     assert certificates.for_gdal({"SSL_CERT_FILE": ""}) is None

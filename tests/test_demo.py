@@ -1,4 +1,4 @@
-"""`tsread demo` and `tsread sandbox`, as installed."""
+"""The installed commands `tsread demo` and `tsread sandbox`."""
 
 import importlib
 import os
@@ -26,12 +26,12 @@ def tsread(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def demo(tiles, tmp_path_factory):
-    """One run of the demo on the tile, and its picture."""
+    """A run of the demo on the tile, and its picture."""
     picture = tmp_path_factory.mktemp("demo") / "land.png"
     return tsread("demo", "--tile", tiles[0], "-o", picture), picture
 
 
-def test_demo_tells_in_six_lines_what_happened(demo):
+def test_demo_reports_in_six_lines(demo):
     done, _picture = demo
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(":", 1) for line in done.stdout.splitlines()[:6])
@@ -68,7 +68,7 @@ def test_demo_needs_no_tile_and_can_be_run_again(tmp_path):
     assert (tmp_path / "quicklook.png").stat().st_size == 0
 
 
-def test_demo_replaces_no_picture_unasked(tmp_path):
+def test_demo_does_not_overwrite_a_picture(tmp_path):
     picture = tmp_path / "land.png"
     picture.touch()
     done = tsread("demo", "-o", picture)
@@ -78,7 +78,7 @@ def test_demo_replaces_no_picture_unasked(tmp_path):
     assert picture.stat().st_size == 0
 
 
-def test_demo_says_when_something_is_wrong(monkeypatch, tmp_path):
+def test_demo_reports_errors(monkeypatch, tmp_path):
     module = importlib.import_module("rio_terrascope.cli.demo")  # the package's name "demo" is the command
     wrong = module.Account([], 1, 1.0, 1, 1, ["other pixels than the file's at a window"])
     monkeypatch.setattr(module, "_read_and_count", lambda server, picture: picture.touch() or wrong)
@@ -98,7 +98,7 @@ def test_wrong_usage_is_exit_code_2(arguments, tmp_path):
     assert done.stdout == ""
 
 
-def test_an_unwritable_place_is_one_line(tmp_path):
+def test_an_unwritable_folder_is_a_one_line_error(tmp_path):
     done = tsread("demo", "-o", tmp_path / "none" / "land.png")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

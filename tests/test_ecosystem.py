@@ -1,4 +1,4 @@
-"""What others have built on rasterio works inside the block unchanged, past the tokens it began with."""
+"""Libraries built on rasterio work inside the block unchanged, even after the first token has expired."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ from rio_terrascope.reading import bounds_window
 BOX = (6.45, 0.0, 6.80, 0.42)  # the island of São Tomé
 WATER = 80
 COLUMNS = (6000, 8000)
-ROWS = [(row, row + 500) for row in (31000, 32300, 33600)]  # other blocks for each token
+ROWS = [(row, row + 500) for row in (31000, 32300, 33600)]  # different blocks for each token
 
 
 @pytest.fixture
 def outlive(sandbox):
-    """Inside a terrascope_env: a function that ends the life of the token, as 300 s of work would.
+    """Enter a terrascope_env, and return a function that ends the current token, as after 300 s.
 
-    It is the server that takes no earlier token any more; the client goes on with the next one.
+    The server then refuses all earlier tokens, and the client uses a new one.
     """
     served = []
     with terrascope_env() as env:
@@ -169,7 +169,7 @@ def test_odc_stac_on_items_of_the_catalogue(sandbox, outlive, local):
 
 
 def test_odc_stac_puts_a_stack_together(sandbox, outlive):
-    """Two neighbouring tiles in UTM on six days, without a word on CRS or resolution."""
+    """Two neighbouring tiles in UTM on six days, without naming a CRS or a resolution."""
     odc_stac = pytest.importorskip("odc.stac")
     items = found("terrascope-s2-ndvi-v2")
     lazy = odc_stac.load(items, bands=["NDVI"], groupby="solar_day", chunks={"x": 1024, "y": 1024})

@@ -1,4 +1,4 @@
-"""What the exceptions carry, for people and for programs."""
+"""The messages of the exceptions, and their attributes."""
 
 import pickle
 
@@ -28,6 +28,6 @@ def test_an_error_without_advice_is_only_what_happened():
         AccessDeniedError("refused", next_step="accept the terms", url="https://a.example/b.tif", status=403),
     ],
 )
-def test_errors_survive_the_way_between_processes(error):
+def test_errors_can_be_pickled(error):
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))

@@ -1,4 +1,4 @@
-"""ESA's own tiles, read through the stand-in: what was made by others, and is read in the field."""
+"""ESA's own tiles, read through the sandbox: the real files that users read."""
 
 import numpy as np
 import pytest

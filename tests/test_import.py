@@ -1,4 +1,4 @@
-"""Importing the package is light and without consequences."""
+"""Importing the package is quick and has no side effects."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def test_no_optional_dependency_no_thread():
     run(LOOK.format(names=OPTIONAL))
 
 
-def test_it_reads_where_no_optional_dependency_can_be_imported(sandbox):
+def test_it_reads_without_optional_dependencies(sandbox):
     run(
         "import sys\n"
         f"for name in {OPTIONAL!r}: sys.modules[name] = None\n"
@@ -53,17 +53,17 @@ def test_public_names_are_there_and_documented():
         assert getattr(rio_terrascope, name).__doc__, name
 
 
-def test_all_is_all_that_readme_shows():
+def test_the_extra_all_covers_what_readme_shows():
     wanted = {}
     for requirement in metadata.requires("rio-terrascope"):
         library, _, extra = requirement.partition("; extra == ")
         wanted.setdefault(extra.strip("'\""), set()).add(library)
-    # where secrets are kept is a choice of its own; the rest is for developers, or for notebooks
+    # keyring is a choice of its own; the others are for developers or notebooks
     apart = {"", "all", "keyring", "notebooks", "test", "realservers", "bench"}
     assert wanted["all"] == set().union(*(wanted[extra] for extra in wanted.keys() - apart))
 
 
-def test_extras_that_are_advised_are_there():
+def test_extras_in_advice_exist():
     import rio_terrascope
 
     files = Path(rio_terrascope.__file__).parent.rglob("*.py")

@@ -1,4 +1,4 @@
-"""The package's face: every public name is there, and importing it imports nothing heavy."""
+"""Every public name exists, and importing the package imports no heavy library."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import rio_terrascope
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in rio_terrascope.__all__:
         assert getattr(rio_terrascope, name) is not None
     assert set(rio_terrascope.__all__) <= set(dir(rio_terrascope))

@@ -1,4 +1,4 @@
-"""What watches over the tests: a child, a terminal or a soak that stands still fails, and ends."""
+"""The limits of the tests themselves: a child, a terminal or a soak that hangs fails, and ends."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
 ]
 
-# Reading stands still in C, with the GIL held: nothing of Python's could end it.
+# The read blocks in C with the GIL held, so that no Python code could end it.
 STANDING_STILL = """
 import ctypes, sys
 import soak
@@ -47,7 +47,7 @@ def test_a_terminal_that_stays_silent():
             read_terminal(ours, until=b"Password:", seconds=0.2)
 
 
-def test_a_soak_that_stands_still_shows_its_stacks_and_fails(tmp_path):
+def test_a_soak_that_hangs_prints_its_stacks_and_fails(tmp_path):
     script = tmp_path / "standing_still.py"
     script.write_text(STANDING_STILL)
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""What is read from outside, whatever it is: understood, or refused in words; never anything else."""
+"""Any input from outside is either understood or refused with a plain error."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ from rio_terrascope.errors import CredentialsNotFoundError
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.settings import url_prefixes
 
-# The fixtures of a function are not made anew for each example, and need not be. No deadlines: the
-# machine may be busy. The same examples each time: a test that fails now and then helps nobody.
+# Function-scoped fixtures are shared by all examples, which does no harm here. There are no deadlines,
+# because the machine may be busy. The examples are always the same, so that no test fails at random.
 settings.register_profile(
     "here",
     deadline=None,
@@ -96,7 +96,7 @@ def accepted(origin):
 @example("https://services.terrascope.be:443")
 @example("http://127.0.0.1:8000/")
 @example("https://[::1")
-def test_an_origin_is_refused_or_has_one_spelling(origin):
+def test_an_origin_is_refused_or_normalized(origin):
     settings_ = accepted(origin)
     if settings_ is None:
         return
@@ -133,14 +133,14 @@ ORIGINS = st.sampled_from(
 @example("https://services.terrascope.be", "https://Services.terrascope.be/x")
 @example("http://127.0.0.1:8000", "http://127.0.0.1:80000/x")
 @example("http://[::1]:8000", "http://[::1]:8000/x")
-def test_what_is_covered_is_what_gdal_sends_the_token_to(origin, url):
-    """And that is at the origin by anybody's reading of the URL (RFC 6454)."""
+def test_covered_urls_are_those_that_gdal_sends_the_token_to(origin, url):
+    """Check that by RFC 6454 the URL really belongs to the origin."""
     settings_ = Settings(origins=(origin,))
     prefixes = [f"/vsicurl/{prefix}" for prefix in url_prefixes(settings_.origins[0])]
     for prefix in prefixes:
         libgdal.load().VSISetPathSpecificOption(prefix.encode(), OPTION.encode(), b"/a/file")
     try:
-        # rasterio turns the scheme, and nothing else, into lower case
+        # rasterio lower-cases the scheme, and nothing else
         scheme, separator, rest = url.partition("://")
         path = url if url.startswith("/vsicurl/") else f"/vsicurl/{scheme.lower()}{separator}{rest}"
         matched = libgdal.get_path_option(path, OPTION) is not None
@@ -161,7 +161,7 @@ def test_a_token_url_is_refused_or_safe(url):
     try:
         settings_ = Settings(token_url=url)
     except SettingsError as error:
-        before, at, _ = url.rpartition("@")  # what stands there may be a password
+        before, at, _ = url.rpartition("@")  # this part may be a password
         assert not at or len(before) < 4 or before not in str(error)
         return
     parts = urlsplit(settings_.token_url)
@@ -225,7 +225,7 @@ def test_an_answer_is_a_token_or_a_plain_error(status, body):
             return
     assert status == 200
     assert isinstance(token, Token)
-    # what goes into a header line must not be able to end it (RFC 6750, section 2.1)
+    # a token must not be able to end the header line (RFC 6750, section 2.1)
     assert re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token.access_token)
     assert math.isfinite(token.expires_at)
     assert token.access_token not in repr(token)
@@ -265,7 +265,7 @@ def file(tmp_path):
 @example(b"machine sso.terrascope.be login me password " + PASSWORD.encode())
 @example(b"machine sso.terrascope.be login me password")
 @example(b"default login me password " + PASSWORD.encode())
-def test_a_netrc_has_credentials_or_is_passed_over(file, content):
+def test_a_netrc_has_credentials_or_is_ignored(file, content):
     file.write_bytes(content)
     file.chmod(0o600)
     try:

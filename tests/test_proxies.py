@@ -1,4 +1,4 @@
-"""A proxy: nothing that is http://, and so this machine's own, goes through it."""
+"""Proxies: http:// URLs, which are always on this machine, are not sent through one."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from rio_terrascope.settings import stays_here
 
 @pytest.fixture
 def nowhere(monkeypatch):
-    """A proxy that is not there: who asks it gets nothing."""
+    """A proxy that does not exist, so that requests through it fail."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -21,23 +21,23 @@ def nowhere(monkeypatch):
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_the_catalogue_too(sandbox):
+def test_the_catalogue_is_read_without_the_proxy(sandbox):
     assert stac.open_catalog().id
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_this_machine_is_read_past_it(sandbox, local):
+def test_this_machine_is_read_without_the_proxy(sandbox, local):
     with terrascope_env() as env:
         env.refresh()
         with env.open(sandbox.url()) as src:
             assert_same_pixels(src, local, some_windows(1))
-    with pytest.raises(rasterio.RasterioIOError, match="CURL error"):  # put back
+    with pytest.raises(rasterio.RasterioIOError, match="CURL error"):  # restored
         rasterio.open(sandbox.other_url("?not-known-to-gdal-yet"))
 
 
 @pytest.mark.usefixtures("nowhere")
 @pytest.mark.parametrize("command", [["doctor"], ["exec", "--", RIO, "info", "--shape"]])
-def test_the_commands_too(sandbox, command):
+def test_the_commands_read_without_the_proxy(sandbox, command):
     done = subprocess.run(
         [TSREAD, *command, sandbox.url()], env=os.environ, capture_output=True, text=True, check=False
     )
@@ -55,5 +55,5 @@ def test_the_commands_too(sandbox, command):
         ("http://example.org/", False),
     ],
 )
-def test_what_stays_here(url, answer):
+def test_local_urls(url, answer):
     assert stays_here(url) is answer

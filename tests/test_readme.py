@@ -1,4 +1,4 @@
-"""What README shows is what works."""
+"""The commands, examples and tables of README are correct."""
 
 import os
 import re
@@ -20,7 +20,7 @@ README = (PROJECT / "README.md").read_text()
 
 @pytest.fixture(scope="module")
 def as_shipped():
-    """The sandbox that a reader starts: nothing set."""
+    """The sandbox as a reader starts it, without options."""
     with Sandbox() as server:
         yield server
 
@@ -39,7 +39,7 @@ def test_there_are_examples():
 
 
 def run(server, folder, *command):
-    """Run a command with a server in Terrascope's stead, and return what it prints."""
+    """Run a command on a server instead of Terrascope, and return its output."""
     done = subprocess.run(
         [word.replace("https://services.terrascope.be/", f"{server.origin}/") for word in command],
         env=os.environ | server.environ | {"PATH": f"{TSREAD.parent}{os.pathsep}{os.environ['PATH']}"},
@@ -54,7 +54,7 @@ def run(server, folder, *command):
 
 
 def test_the_examples_run(as_shipped, tmp_path):
-    """All in one process, in order, as a reader would paste them; Terrascope's name for the stand-in's."""
+    """Run all examples in one process, in order, on the sandbox instead of Terrascope."""
     script = "\n".join(python_blocks())
     printed = run(as_shipped, tmp_path, sys.executable, "-W", "error::UserWarning", "-c", script)
     assert "'blockxsize': 1024" in printed
@@ -76,7 +76,7 @@ def test_the_table_is_what_its_command_prints():
 
 
 def run_commands(server, folder):
-    """Run README's shell commands with a server in Terrascope's stead, and return what they print."""
+    """Run README's shell commands on a server instead of Terrascope, and return their output."""
     script = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
     return run(server, folder, "bash", "-euc", script)
 
@@ -90,7 +90,7 @@ def test_the_commands_run(as_shipped, tmp_path):
 
 
 @pytest.mark.esatiles
-def test_the_commands_print_what_is_shown(sandbox, tmp_path):
+def test_the_commands_print_the_output_shown(sandbox, tmp_path):
     (shown,) = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)
     assert run_commands(sandbox, tmp_path).startswith(shown)
 

@@ -25,13 +25,13 @@ WRONG = "wr0ng-s3cret"
 
 @pytest.fixture
 def everything_logged(caplog):
-    """DEBUG of all loggers, GDAL's messages included."""
+    """Log everything at DEBUG, including GDAL's messages."""
     with caplog.at_level(logging.DEBUG), rasterio.Env(CPL_DEBUG=True):
         yield caplog
 
 
 def shown(error):
-    """All that tools may show of an exception: its text, and the package's frames with local variables."""
+    """Return what tools may show of an exception: its text, and local variables of the package."""
     parts = []
     while error is not None:
         frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
@@ -70,7 +70,7 @@ def test_no_secret_in_logs_and_reprs_of_a_whole_session(sandbox, everything_logg
         seen.append(repr(plain.session))
     seen += [everything_logged.text, *capfd.readouterr()]
     text = "\n".join(seen)
-    assert "VSICURL" in text or "vsicurl" in text  # GDAL's own messages are in it
+    assert "VSICURL" in text or "vsicurl" in text  # GDAL's messages are logged too
     for token in (first, second, third):
         assert token.access_token not in text
         assert token.refresh_token not in text

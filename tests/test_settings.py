@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused and in which words."""
+"""Settings: the accepted values, the refused ones, and the errors."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_environment_and_arguments():
         ("https://[2001:DB8::1]", "https://[2001:db8::1]"),
     ],
 )
-def test_origins_in_one_spelling(given, normal):
+def test_origins_are_normalized(given, normal):
     assert Settings(origins=(given, normal)).origins == (normal,)
 
 
@@ -103,12 +103,12 @@ def test_client_ids_refused(client_id):
         ("https://services.terrascope.be/download/a.tif", True),
         ("/vsicurl/https://services.terrascope.be/download/a.tif", True),
         ("https://services.terrascope.be:443/download/a.tif", True),
-        ("HTTPS://services.terrascope.be/download/a.tif", True),  # rasterio writes the scheme small
+        ("HTTPS://services.terrascope.be/download/a.tif", True),  # rasterio lower-cases the scheme
         ("https://services.terrascope.be", False),
         ("https://services.terrascope.be:4430/download/a.tif", False),
         ("https://services.terrascope.be.evil.example/a.tif", False),
         ("https://user@services.terrascope.be/a.tif", False),
-        ("https://SERVICES.terrascope.be/a.tif", False),  # GDAL compares to the letter
+        ("https://SERVICES.terrascope.be/a.tif", False),  # GDAL's comparison is case-sensitive
         ("http://services.terrascope.be/a.tif", False),
         ("/data/a.tif", False),
     ],

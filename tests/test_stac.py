@@ -1,4 +1,4 @@
-"""The catalogue from Python: opened without a login, and files that are here read from here."""
+"""The catalogue from Python: it needs no login, and local files are read instead of URLs."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def catalog(sandbox):
 
 @pytest.fixture(scope="module")
 def _archive(tiles, tmp_path_factory):
-    """A sandbox on a machine of Terrascope's: the first tile lies in its archive, the second does not."""
+    """A sandbox as on a Terrascope machine: the first tile is in the archive, the second is not."""
     root = tmp_path_factory.mktemp("archive")
     with Sandbox(tiles=tiles, archive=root) as server:
         file = root / server.url().partition("/download/")[2]
@@ -53,7 +53,7 @@ def archive(_archive, monkeypatch):
 # Opening it
 
 
-def test_it_is_pystac_clients_client(catalog, sandbox):
+def test_it_returns_a_client_of_pystac_client(catalog, sandbox):
     assert isinstance(catalog, pystac_client.Client)
     items = list(catalog.search(collections=[NDVI], bbox=(4.3, 50.95, 4.4, 51.0), datetime="2021-06").items())
     assert [item.id for item in items] == ["S2A_20210614T105031_31UES_NDVI_10M_V200"]
@@ -78,7 +78,7 @@ def test_an_argument_wins_over_the_environment(sandbox, monkeypatch):
     ("url", "said"),
     [("http://stac.terrascope.be", "http://"), ("https://me:secret@x", "user name"), ("x", "x")],
 )
-def test_only_urls_that_are_safe_on_the_way(url, said, monkeypatch):
+def test_only_safe_urls(url, said, monkeypatch):
     for call in (lambda: stac.open_catalog(url), stac.open_catalog):
         with pytest.raises(SettingsError, match="the catalogue's URL") as caught:
             call()
@@ -87,7 +87,7 @@ def test_only_urls_that_are_safe_on_the_way(url, said, monkeypatch):
         monkeypatch.setenv("TERRASCOPE_STAC_URL", url)
 
 
-def test_neither_token_nor_netrc_goes_there(sandbox, tmp_path, monkeypatch):
+def test_no_token_or_netrc_password_is_sent(sandbox, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password of-the-netrc\n")
     netrc.chmod(0o600)
@@ -110,7 +110,7 @@ def test_options_go_to_pystac_client(sandbox):
     assert stac.open_catalog(stac_io=own)._stac_io is own
 
 
-# When it does not answer as it should
+# Trouble
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_searches_raise_what_pystac_client_raises(catalog, sandbox):
         list(search.items())
 
 
-# Files that are on this machine
+# Files on this machine
 
 
 def local_href(item):
@@ -220,7 +220,7 @@ WAYS = [as_item, as_asset, as_item_collection, as_list, as_dict, as_dict_of_item
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_file_is_read_and_nothing_is_asked_for(archive, way):
+def test_the_file_is_read_without_requests(archive, way):
     server, file = archive
     (item,) = stac.open_catalog().search(collections=[MAP_2020]).items()
     href = way(item)
@@ -261,7 +261,7 @@ def test_elsewhere_nothing_changes(catalog, sandbox, way):
     assert json.dumps(item.to_dict()) == before
 
 
-def test_what_is_no_file_to_be_read_is_left_alone(tmp_path):
+def test_an_href_that_is_not_a_local_file_is_kept(tmp_path):
     file = tmp_path / "a tile.tif"
     file.write_bytes(b"")
     asset = {"href": "https://x/y.tif", "alternate": {"local": {"href": f"file://{tmp_path}/a%20tile.tif"}}}
@@ -279,7 +279,7 @@ def test_what_is_no_file_to_be_read_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_left_alone(tmp_path):
+def test_a_file_that_cannot_be_read_is_not_used(tmp_path):
     file = tmp_path / "tile.tif"
     file.write_bytes(b"")
     file.chmod(0)
@@ -287,7 +287,7 @@ def test_a_file_that_may_not_be_read_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("target", [None, 7, {"a": 1}, ["file:///x"], Path("/x"), iter([])])
-def test_what_has_no_assets_is_a_mistake(target):
+def test_an_object_without_assets_is_an_error(target):
     with pytest.raises(TypeError):
         stac.prefer_local(target)
 
@@ -313,7 +313,7 @@ def test_a_missing_extra_is_named():
     assert "pip install 'rio-terrascope[stac]'" in done.stdout, done.stderr
 
 
-def test_it_is_imported_when_it_is_asked_for():
+def test_it_is_imported_on_first_use():
     code = "import sys, rio_terrascope as r; print('rio_terrascope.stac' in sys.modules, r.stac.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "rio_terrascope.stac"]

@@ -1,7 +1,7 @@
-"""TLS in front of a server that has none: takes connections, and hands on what is in them.
+"""Adds TLS to a server without it: accepts TLS connections and forwards their contents.
 
-Run as a process of its own, since GDAL holds the interpreter's lock while it asks:
-``python tls_front.py CERTIFICATE PORT...`` prints the port in front of each.
+``python tls_front.py CERTIFICATE PORT...`` prints the TLS port for each port. It is a process of its
+own, because GDAL holds the interpreter's lock during requests.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ async def main(certificate, *ports):
 
         front = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         print(front.sockets[0].getsockname()[1], flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until who started it ends
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the parent ends
 
 
 if __name__ == "__main__":
