@@ -1,0 +1,131 @@
+"""In the client's process: the login, and how its tokens get to the scheduler."""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+from distributed import Client
+
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, _topic, log
+from rio_terrascope.env import TerrascopeEnv
+from rio_terrascope.errors import TerrascopeError
+
+
+class _Holder:
+    """In the client's process: the login, and how its tokens get to the scheduler."""
+
+    def __init__(self, login: str, client: Client, env: TerrascopeEnv) -> None:
+        self.env = env
+        self.process = os.getpid()
+        self._login = login
+        self._client: weakref.ref[Any] = weakref.ref(client)  # Dask closes a client that nobody holds
+        self._lock = threading.Lock()
+        self.in_use = False  # by a worker in this process, which does not ask the desk
+        self._open = False
+        self._number = 0
+        self._token: Token | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<login of {self.env!r}>"
+
+    def open(self, client: Any) -> None:
+        self.env.__enter__()
+        self._open = True
+        _holders[self._login] = self
+        if client.asynchronous:  # we are in its event loop: the desk opens while the plugin is registered
+            self._opening = asyncio.ensure_future(self._serve(client))
+            return
+        try:
+            client.sync(self._serve, client)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+        _holders.pop(self._login, None)
+        self.env.tokens.unsubscribe(self._take)
+        self.env.__exit__()
+        client = self._client()
+        if client is not None and client.status == "running":
+            client.loop.add_callback(self._say_goodbye, client)
+
+    async def _serve(self, client: Any) -> None:
+        """Open the desk, and put there the tokens from now on."""
+        try:
+            await client.register_plugin(TokenDesk())
+        except Exception as error:  # whatever the scheduler raises: a module that is not there, say
+            raise TerrascopeError(
+                f"the scheduler cannot hand tokens on: {type(error).__name__}: {error}. Next: install "
+                "rio-terrascope[dask] in the scheduler's environment too, of the same version."
+            ) from error
+        client.subscribe_topic(_topic(self._login), self._renew)
+        self.env.tokens.subscribe(self._take)
+        await self._hand_on()
+
+    def _take(self, token: Token) -> None:
+        """Note a new token; called by whoever renewed it, so it must not wait for anything."""
+        self._number, self._token = self._number + 1, token
+        client = self._client()
+        if client is None or client.status in ("closing", "closed"):
+            self._close_soon()
+        else:
+            client.loop.add_callback(self._hand_on)
+
+    async def _hand_on(self) -> None:
+        """Put the newest token on the desk; runs in the client's event loop."""
+        number = self._number
+        while self._open and number == self._number and self._token is not None:
+            client = self._client()
+            if client is None or client.status in ("closing", "closed") or client.scheduler is None:
+                self._close_soon()
+                return
+            try:
+                wanted = await client.scheduler.terrascope_put(
+                    login=self._login,
+                    number=number,
+                    client=client.id,
+                    access_token=self._token.access_token,
+                    seconds_left=self._token.expires_at - time.time(),
+                    in_use=self.in_use,
+                )
+            except OSError as error:  # Dask's errors of connections are OSErrors
+                log.warning("the new token did not reach the scheduler yet, trying again: %s", error)
+                del client
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if not wanted:
+                log.info("the plugin was unregistered or replaced; its login ends here.")
+                self._close_soon()
+            return
+
+    async def _renew(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Get a new token before its time, for workers to whom the one they have is of no use."""
+        token = self._token
+        if event[1].get("number") != self._number or token is None:
+            return  # it came meanwhile
+        try:
+            await asyncio.to_thread(self.env.tokens.refresh, token)
+        except TerrascopeError as error:
+            log.warning("a worker needs a new token, and there is none: %s", error)
+
+    async def _say_goodbye(self, client: Any) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # the client has been closed meanwhile
+            client.unsubscribe_topic(_topic(self._login))
+            await client.scheduler.terrascope_end(login=self._login)
+
+    def _close_soon(self) -> None:
+        """Close in a thread of its own: we are in the event loop, or in the thread that `close` waits for."""
+        threading.Thread(target=self.close, name="rio-terrascope-close", daemon=True).start()
+
+
+_holders: dict[str, _Holder] = {}  # by login, of this process

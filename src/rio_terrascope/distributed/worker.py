@@ -1,0 +1,171 @@
+"""On a worker: its login, fed by the desk on the scheduler."""
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import time
+from typing import Any
+
+from distributed import Worker
+
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.auth.tokens import TokenSource
+from rio_terrascope.distributed.client import _holders
+from rio_terrascope.distributed.desk import PATIENCE, RETRY_SECONDS, log
+from rio_terrascope.env import TerrascopeEnv
+from rio_terrascope.errors import TokenEndpointError
+from rio_terrascope.settings import Settings
+
+
+class _Reader:
+    """On a worker: its login, fed by the desk on the scheduler."""
+
+    def __init__(self, login: str, settings: Settings, gdal_options: dict[str, Any], worker: Worker) -> None:
+        self._login = login
+        self._settings = settings
+        self._gdal_options = gdal_options
+        self._worker = worker
+        self._link = _Link(login, settings, worker)
+        self._fed: TokenSource | None = None
+        self._env: _WorkerEnv | None = None
+        self._joining: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        holder = _holders.get(self._login)
+        if holder is not None and holder.process == os.getpid():
+            holder.in_use = True
+            self._enter(holder.env.tokens)  # a worker in the client's own process
+            return
+        try:
+            # longer than the desk lets wait: with an asynchronous client it may not be open yet
+            await self._join(time.monotonic() + PATIENCE)
+        except TokenEndpointError as error:
+            log.warning("%s cannot read from Terrascope yet: %s", self._worker.address, error)
+            self._joining = asyncio.create_task(self._join_later())
+
+    def close(self) -> None:
+        if self._joining is not None:
+            self._joining.cancel()
+        if self._fed is not None:
+            self._fed.stop()  # before the link, so that it does not complain about it
+        self._link.close()
+        env, self._env = self._env, None
+        if env is not None:
+            env.__exit__()
+
+    async def _join(self, deadline: float) -> None:
+        while True:
+            try:
+                token = await self._link.ask(0)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise self._link.trouble(error) from None
+                await asyncio.sleep(RETRY_SECONDS / 4)
+        self._fed = TokenSource(settings=self._settings, token=token, endpoint=self._link)
+        self._enter(self._fed)
+
+    async def _join_later(self) -> None:
+        while self._env is None:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._join(time.monotonic() + PATIENCE)
+                log.warning("%s reads from Terrascope now", self._worker.address)
+            except TokenEndpointError:
+                continue  # said once
+
+    def _enter(self, tokens: TokenSource) -> None:
+        env = _WorkerEnv(settings=self._settings, tokens=tokens, **self._gdal_options)
+        env.__enter__()
+        self._env = env
+
+
+class _WorkerEnv(TerrascopeEnv):
+    _standing = True
+
+
+class _Link:
+    """What a worker's `TokenSource` has in place of a token endpoint: the desk on the scheduler.
+
+    In place of a refresh token it has the number of the access token that the next one follows.
+    """
+
+    def __init__(self, login: str, settings: Settings, worker: Worker) -> None:
+        self._login = login
+        self._host = settings.token_host
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._process = os.getpid()
+        self._closed = False
+        self._asked: set[concurrent.futures.Future[Token]] = set()
+        self._told = False
+
+    async def ask(self, after: int, *, urgent: bool = False) -> Token:
+        """Wait for the token that follows one; raise OSError where the scheduler cannot be reached."""
+        answer = await self._worker.scheduler.terrascope_get(login=self._login, after=after, urgent=urgent)
+        if answer["number"]:
+            self._told = False
+            return Token(
+                answer["access_token"],
+                expires_at=time.time() + answer["seconds_left"],
+                refresh_token=str(answer["number"]),
+            )
+        if not answer["left_alone"]:
+            raise TokenEndpointError(
+                f"no new token for {self._host} has come from the Dask client that holds the login. Next: "
+                "look at the client's log; it is there that tokens are renewed."
+            )
+        gone = (
+            f"the Dask client that holds the login at {self._host} is gone, so no new token can be had: "
+            "once the last one has expired, protected files answer 401. Next: connect a client, and register "
+            "a TerrascopePlugin again."
+        )
+        if not self._told:
+            self._told = True
+            log.warning("%s: %s", self._worker.address, gone)
+        raise TokenEndpointError(gone)
+
+    def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
+        """Get the token that follows the one with this number; called in a thread, not in the event loop."""
+        if os.getpid() != self._process:
+            raise TokenEndpointError(
+                "a forked child of a Dask worker receives no new tokens. Next: read in tasks, without fork."
+            )
+        if self._closed:
+            raise TokenEndpointError("this worker's access has been taken away: the plugin was unregistered.")
+        if threading.get_ident() == self._loop_thread:
+            raise TokenEndpointError(
+                "a coroutine in the worker's event loop cannot wait for a token. Next: read in a task that "
+                "is an ordinary function."
+            )
+        # who cannot do without (a reader) makes several attempts; ahead of time it is one
+        future = asyncio.run_coroutine_threadsafe(
+            self.ask(int(refresh_token), urgent=attempts > 1), self._loop
+        )
+        self._asked.add(future)
+        try:
+            return future.result(timeout=3 * PATIENCE)
+        except (OSError, concurrent.futures.CancelledError) as error:
+            raise self.trouble(error) from None
+        finally:
+            future.cancel()
+            self._asked.discard(future)
+
+    def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
+        """Never asked for: workers have no password."""
+        raise TokenEndpointError("a Dask worker has no password; its client has.")
+
+    def trouble(self, error: BaseException) -> TokenEndpointError:
+        reason = str(error) or type(error).__name__
+        return TokenEndpointError(
+            f"the Dask scheduler could not be asked for a token for {self._host}: {reason}. Next: look at "
+            "the scheduler's log; it needs rio-terrascope[dask] too."
+        )
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._closed = True
+        for future in self._asked.copy():
+            future.cancel()
