@@ -14,32 +14,9 @@ from distributed import Client, LocalCluster, as_completed, wait
 
 import dask_tasks
 from helpers import grants, some_windows, tokens_sent
-from rio_terrascope import (
-    AccountConflictError,
-    InvalidCredentialsError,
-    Settings,
-    TerrascopeError,
-    terrascope_env,
-)
-from rio_terrascope.distributed import TerrascopePlugin
-from rio_terrascope.sandbox import Sandbox
+from rio_terrascope import Settings
 
-USER, PASSWORD = "cluster-user", "a-password-like-no-other-in-memory"
 FOLDERS = ".rio-terrascope-header-*"
-
-
-@pytest.fixture(scope="module")
-def steady(tiles):
-    """A stand-in whose tokens live 300 s; the environment, which workers inherit, does not lead to it."""
-    with Sandbox(tiles=tiles, accounts={USER: PASSWORD}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def brief(tiles):
-    """One whose tokens live 2 s."""
-    with Sandbox(tiles=tiles, accounts={USER: PASSWORD}, token_lifetime=2.0) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -67,33 +44,13 @@ def cluster(workers_runtime):
 
 
 @pytest.fixture
-def client(cluster, workers_runtime):
+def client(cluster, workers_runtime, until):
     with Client(cluster) as client:
         yield client
         if "rio-terrascope" in client.run_on_scheduler(registered):
             client.unregister_worker_plugin("rio-terrascope")
         # a worker that is being retired may take a moment
         until(lambda: list(workers_runtime.glob(FOLDERS)), lambda left: left == [])
-
-
-@pytest.fixture
-def register(client):
-    """Log in and register the plugin; the login ends with the test."""
-    plugins = []
-
-    def register(server, **options):
-        server.clear()
-        plugins.append(TerrascopePlugin(USER, PASSWORD, settings=settings_of(server), **options))
-        client.register_plugin(plugins[-1])
-        return plugins[-1]
-
-    yield register
-    for plugin in plugins:
-        plugin.close()
-
-
-def settings_of(server):
-    return Settings(token_url=server.token_url, origins=(server.origin,))
 
 
 def registered(dask_scheduler):
@@ -126,17 +83,9 @@ def result(future):
     return results([future])[0]
 
 
-def until(answer, wanted, seconds=30):
-    """Ask until the answer satisfies a condition, and return it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = answer()
-        if wanted(value):
-            return value
-        assert time.monotonic() < deadline, value
-
-
-def test_hundreds_of_tasks_while_workers_die_and_join(brief, cluster, client, register, workers_runtime):
+def test_hundreds_of_tasks_while_workers_die_and_join(
+    brief, cluster, client, register, workers_runtime, until
+):
     began = time.monotonic()
     register(brief)
     count, readers = 0, set()
@@ -171,7 +120,7 @@ def test_hundreds_of_tasks_while_workers_die_and_join(brief, cluster, client, re
     until(lambda: client.run_on_scheduler(number_of_workers), lambda number: number == 2)
 
 
-def test_restarted_workers_get_the_current_token(steady, client, register):
+def test_restarted_workers_get_the_current_token(steady, client, register, until):
     register(steady)
     before = set(client.run(os.getpid).values())
     steady.clear()
@@ -202,13 +151,13 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
     plugin = register(steady)
     results(client.map(dask_tasks.read, *jobs(steady, 8, seed=2), pure=False))
     token = plugin._holder.env.token
-    secrets = PASSWORD, token.refresh_token
+    secrets = steady.password, token.refresh_token
     stored = client.run_on_scheduler(registered)
     assert "rio-terrascope" in stored
     for pickled in stored.values():
         for secret in (*secrets, token.access_token):
             assert secret.encode() not in pickled
-    assert all(PASSWORD not in str(environ) for environ in client.run(dask_tasks.environment).values())
+    assert all(steady.password not in str(environ) for environ in client.run(dask_tasks.environment).values())
     for pid in client.run(os.getpid).values():
         memory = memory_of(pid)
         assert holds(memory, token.access_token)
@@ -258,19 +207,13 @@ def test_unregistered_workers_keep_nothing(steady, client, register, workers_run
     assert "CredentialsNotFoundError" in result(client.submit(dask_tasks.try_with_recovery, steady.url()))
 
 
-def test_an_unregistered_plugins_login_ends_at_the_next_renewal(brief, client, register, clean_surroundings):
+def test_an_unregistered_plugins_login_ends_at_the_next_renewal(
+    brief, client, register, clean_surroundings, until
+):
     register(brief)
     assert len(list(clean_surroundings.iterdir())) == 1  # the client's own file
     client.unregister_worker_plugin("rio-terrascope")
     until(lambda: list(clean_surroundings.iterdir()), lambda files: files == [])
-
-
-def test_the_client_reads_too(steady, register):
-    register(steady)
-    assert dask_tasks.try_plainly(steady.url()) == "read"
-    with terrascope_env(USER, PASSWORD, settings=settings_of(steady)):
-        assert dask_tasks.try_plainly(steady.url() + "?again") == "read"
-    assert grants(steady.requests(), "password") == 1
 
 
 def test_a_session_that_was_ended_is_renewed_for_workers(steady, client, register):
@@ -284,11 +227,10 @@ def test_a_session_that_was_ended_is_renewed_for_workers(steady, client, registe
     assert grants(token_requests, "password") + grants(token_requests, "refresh_token") <= 3
 
 
-def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, cluster, client, register):
-    code = (
-        "import dask_tasks; from rio_terrascope import Settings; "
-        f"dask_tasks.hold_a_login({cluster.scheduler_address!r}, {USER!r}, input(), {settings_of(brief)!r})"
-    )
+def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, cluster, client, register, until):
+    settings = Settings.from_environ(brief.environ)
+    arguments = f"{cluster.scheduler_address!r}, {brief.username!r}, input(), {settings!r}"
+    code = f"import dask_tasks; from rio_terrascope import Settings; dask_tasks.hold_a_login({arguments})"
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
@@ -297,7 +239,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
         text=True,
     )
     try:
-        holder.stdin.write(PASSWORD + "\n")
+        holder.stdin.write(brief.password + "\n")
         holder.stdin.flush()
         assert holder.stdout.readline() == "registered\n"
         url = brief.url() + "?gone"
@@ -319,7 +261,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
     assert attempt() == "read"
 
 
-def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, client, register):
+def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, client, register, until):
     plugin = register(steady)
     plugin.close()
     until(
@@ -349,13 +291,12 @@ def expire(dask_scheduler):
         shelf.ends_at = 0.0
 
 
-def test_workers_in_the_clients_process(steady, clean_surroundings):
-    steady.clear()
+def test_workers_in_the_clients_process(steady, clean_surroundings, log_in):
     with (
         LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
-        plugin = TerrascopePlugin(USER, PASSWORD, settings=settings_of(steady))
+        plugin = log_in(steady)
         client.register_plugin(plugin)
         results(client.map(dask_tasks.read, *jobs(steady, 20, seed=3), pure=False))
         results([client.submit(dask_tasks.read_much, steady.url(), str(steady.file()))])
@@ -368,12 +309,10 @@ def test_workers_in_the_clients_process(steady, clean_surroundings):
     assert tokens_sent(steady.requests("data")) == {"valid"}
 
 
-def test_an_asynchronous_client(brief, cluster, clean_surroundings):
-    brief.clear()
-
+def test_an_asynchronous_client(brief, cluster, clean_surroundings, log_in):
     async def work():
         async with Client(cluster.scheduler_address, asynchronous=True) as client:
-            plugin = TerrascopePlugin(USER, PASSWORD, settings=settings_of(brief))
+            plugin = log_in(brief)
             await client.register_plugin(plugin)
             seed = 10
             while grants(await asyncio.to_thread(brief.requests), "refresh_token") < 3:
@@ -386,23 +325,6 @@ def test_an_asynchronous_client(brief, cluster, clean_surroundings):
     assert grants(brief.requests(), "password") == 1
     assert tokens_sent(brief.requests("data")) == {"valid"}
     assert list(clean_surroundings.iterdir()) == []
-
-
-def test_a_second_account_is_refused(steady, brief, client, register):
-    register(steady)
-    with pytest.raises(AccountConflictError):
-        TerrascopePlugin("someone-else", "other", settings=settings_of(steady))
-
-
-def test_wrong_credentials_raise_where_the_plugin_is_made(steady, client, clean_surroundings):
-    with pytest.raises(InvalidCredentialsError):
-        TerrascopePlugin(USER, "wrong", settings=settings_of(steady))
-    assert list(clean_surroundings.iterdir()) == []
-
-
-def test_without_a_client():
-    with pytest.raises(TerrascopeError, match=r"no Dask client.*Next"):
-        TerrascopePlugin(USER, PASSWORD)
 
 
 def test_without_the_extra():
