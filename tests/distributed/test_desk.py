@@ -1,0 +1,101 @@
+"""The desk on the scheduler, asked as clients and workers ask it."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from rio_terrascope.distributed import TokenDesk, desk
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch):
+    monkeypatch.setattr(desk, "PATIENCE", 0.2)
+
+
+async def opened():
+    """Open a desk; `desk.events` are what its scheduler has told clients."""
+    tokens = TokenDesk()
+    tokens.events = []
+    await tokens.start(
+        SimpleNamespace(handlers={}, worker_plugins={}, log_event=lambda *event: tokens.events.append(event))
+    )
+    return tokens
+
+
+async def put(tokens, number, *, seconds_left=300.0, in_use=False):
+    return await tokens.put("a-login", number, "a-client", f"token-{number}", seconds_left, in_use)
+
+
+def test_a_worker_gets_a_later_token_at_once_or_waits_for_it():
+    async def work():
+        tokens = await opened()
+        await put(tokens, 1)
+        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1"
+        waiting = asyncio.ensure_future(tokens.get("a-login", 1, False))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await put(tokens, 2)
+        assert (await waiting)["number"] == 2
+        await put(tokens, 1)  # it was under way for longer
+        assert (await tokens.get("a-login", 1, False))["number"] == 2
+
+    asyncio.run(work())
+
+
+def test_the_client_is_asked_once_for_the_next_token():
+    async def work():
+        tokens = await opened()
+        await put(tokens, 1)
+        await asyncio.gather(*(tokens.get("a-login", 1, False) for _ in range(3)))
+        assert tokens.events == []
+        await asyncio.gather(*(tokens.get("a-login", 1, True) for _ in range(3)))
+        assert [message for _, message in tokens.events] == [{"action": "renew", "number": 1}]
+        await put(tokens, 2)
+        assert (await tokens.get("a-login", 1, True))["number"] == 2
+        assert len(tokens.events) == 1, "it was there"
+
+    asyncio.run(work())
+
+
+def test_an_expired_token_is_not_handed_on():
+    async def work():
+        tokens = await opened()
+        await put(tokens, 1, seconds_left=-1.0)
+        assert await tokens.get("a-login", 0, False) == {
+            "number": 0, "access_token": "", "seconds_left": 0.0, "left_alone": False
+        }  # fmt: skip
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("leave", ["end", "remove_client"])
+def test_nobody_waits_for_a_client_that_is_gone(leave):
+    async def work():
+        tokens = await opened()
+        await put(tokens, 1)
+        waiting = asyncio.ensure_future(tokens.get("a-login", 1, False))
+        await asyncio.sleep(0.05)
+        if leave == "end":
+            await tokens.end("a-login")
+        else:
+            tokens.remove_client(None, "a-client")
+        async with asyncio.timeout(0.1):
+            assert (await waiting)["left_alone"]
+        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1", "it is valid"
+        await put(tokens, 2)
+        assert not (await tokens.get("a-login", 1, False))["left_alone"]
+
+    asyncio.run(work())
+
+
+def test_a_client_hears_when_its_login_is_no_longer_in_use():
+    async def work():
+        tokens = await opened()
+        assert await put(tokens, 1), "the plugin is about to be registered"
+        tokens._scheduler.worker_plugins["ours"] = b"... a-login ..."
+        assert await put(tokens, 2)
+        del tokens._scheduler.worker_plugins["ours"]
+        assert not await put(tokens, 3)
+
+    asyncio.run(work())
