@@ -10,7 +10,7 @@ from rio_terrascope.distributed import TokenDesk, desk
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch):
-    monkeypatch.setattr(desk, "PATIENCE", 0.2)
+    monkeypatch.setattr(desk, "WAIT_SECONDS", 0.2)
 
 
 async def opened():
@@ -63,7 +63,7 @@ def test_an_expired_token_is_not_handed_on():
         tokens = await opened()
         await put(tokens, 1, seconds_left=-1.0)
         assert await tokens.get("a-login", 0, False) == {
-            "number": 0, "access_token": "", "seconds_left": 0.0, "left_alone": False
+            "number": 0, "access_token": "", "seconds_left": 0.0, "abandoned": False
         }  # fmt: skip
 
     asyncio.run(work())
@@ -81,10 +81,10 @@ def test_nobody_waits_for_a_client_that_is_gone(leave):
         else:
             tokens.remove_client(None, "a-client")
         async with asyncio.timeout(0.1):
-            assert (await waiting)["left_alone"]
+            assert (await waiting)["abandoned"]
         assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1", "it is valid"
         await put(tokens, 2)
-        assert not (await tokens.get("a-login", 1, False))["left_alone"]
+        assert not (await tokens.get("a-login", 1, False))["abandoned"]
 
     asyncio.run(work())
 

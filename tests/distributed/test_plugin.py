@@ -150,7 +150,7 @@ def test_the_packages_own_functions_in_tasks(steady, client, register):
 def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, tmp_path):
     plugin = register(steady)
     results(client.map(dask_tasks.read, *jobs(steady, 8, seed=2), pure=False))
-    token = plugin._holder.env.token
+    token = plugin._client_login.env.token
     secrets = steady.password, token.refresh_token
     stored = client.run_on_scheduler(registered)
     assert "rio-terrascope" in stored
@@ -265,7 +265,7 @@ def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, clien
     plugin = register(steady)
     plugin.close()
     until(
-        lambda: client.run_on_scheduler(left_alone),
+        lambda: client.run_on_scheduler(abandoned),
         lambda answer: answer,
     )
     client.run_on_scheduler(expire)
@@ -282,13 +282,13 @@ def logs_of_workers(client):
         return ""
 
 
-def left_alone(dask_scheduler):
-    return all(shelf.left_alone for shelf in dask_scheduler.plugins["rio-terrascope"]._shelves.values())
+def abandoned(dask_scheduler):
+    return all(state.abandoned for state in dask_scheduler.plugins["rio-terrascope"]._logins.values())
 
 
 def expire(dask_scheduler):
-    for shelf in dask_scheduler.plugins["rio-terrascope"]._shelves.values():
-        shelf.ends_at = 0.0
+    for state in dask_scheduler.plugins["rio-terrascope"]._logins.values():
+        state.expires_at = 0.0
 
 
 def test_workers_in_the_clients_process(steady, clean_surroundings, log_in):

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import in_child
 from rio_terrascope import Settings, TokenEndpointError
-from rio_terrascope.distributed.worker import _Reader
+from rio_terrascope.distributed.worker import WorkerLogin
 
 SETTINGS = Settings(token_url="http://127.0.0.1:9/token", origins=("http://127.0.0.1:9",))
 
@@ -25,7 +25,7 @@ class Desk:
             "number": after + 1,
             "access_token": f"token-{after + 1}",
             "seconds_left": self.seconds_left,
-            "left_alone": False,
+            "abandoned": False,
         }
 
 
@@ -34,7 +34,7 @@ def on_a_worker(desk, work):
 
     async def run():
         worker = SimpleNamespace(address="tcp://worker", scheduler=desk)
-        reader = _Reader("a-login", SETTINGS, {}, worker)
+        reader = WorkerLogin("a-login", SETTINGS, {}, worker)
         await reader.open()
         try:
             await work(reader)

@@ -11,17 +11,17 @@ from typing import Any
 from distributed import Client
 
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, _topic, log
+from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, log, renewal_topic
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TerrascopeError
 
 
-class _Holder:
+class ClientLogin:
     """In the client's process: the login, and how its tokens get to the scheduler."""
 
     def __init__(self, login: str, client: Client, env: TerrascopeEnv) -> None:
         self.env = env
-        self.process = os.getpid()
+        self.pid = os.getpid()
         self._login = login
         self._client: weakref.ref[Any] = weakref.ref(client)  # Dask closes a client that nobody holds
         self._lock = threading.Lock()
@@ -35,31 +35,33 @@ class _Holder:
         return f"<login of {self.env!r}>"
 
     def open(self, client: Any) -> None:
+        """Log in, and hand the tokens on from now on."""
         self.env.__enter__()
         self._open = True
-        _holders[self._login] = self
+        client_logins[self._login] = self
         if client.asynchronous:  # we are in its event loop: the desk opens while the plugin is registered
-            self._opening = asyncio.ensure_future(self._serve(client))
+            self._opening = asyncio.ensure_future(self._open_desk(client))
             return
         try:
-            client.sync(self._serve, client)
+            client.sync(self._open_desk, client)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        """End the login. May be called again."""
         with self._lock:
             if not self._open:
                 return
             self._open = False
-        _holders.pop(self._login, None)
-        self.env.tokens.unsubscribe(self._take)
+        client_logins.pop(self._login, None)
+        self.env.tokens.unsubscribe(self._on_new_token)
         self.env.__exit__()
         client = self._client()
         if client is not None and client.status == "running":
-            client.loop.add_callback(self._say_goodbye, client)
+            client.loop.add_callback(self._end_on_desk, client)
 
-    async def _serve(self, client: Any) -> None:
+    async def _open_desk(self, client: Any) -> None:
         """Open the desk, and put there the tokens from now on."""
         try:
             await client.register_plugin(TokenDesk())
@@ -68,26 +70,26 @@ class _Holder:
                 f"the scheduler cannot hand tokens on: {type(error).__name__}: {error}. Next: install "
                 "rio-terrascope[dask] in the scheduler's environment too, of the same version."
             ) from error
-        client.subscribe_topic(_topic(self._login), self._renew)
-        self.env.tokens.subscribe(self._take)
-        await self._hand_on()
+        client.subscribe_topic(renewal_topic(self._login), self._on_renewal_request)
+        self.env.tokens.subscribe(self._on_new_token)
+        await self._put_on_desk()
 
-    def _take(self, token: Token) -> None:
+    def _on_new_token(self, token: Token) -> None:
         """Note a new token; called by whoever renewed it, so it must not wait for anything."""
         self._number, self._token = self._number + 1, token
         client = self._client()
         if client is None or client.status in ("closing", "closed"):
-            self._close_soon()
+            self._close_in_thread()
         else:
-            client.loop.add_callback(self._hand_on)
+            client.loop.add_callback(self._put_on_desk)
 
-    async def _hand_on(self) -> None:
+    async def _put_on_desk(self) -> None:
         """Put the newest token on the desk; runs in the client's event loop."""
         number = self._number
         while self._open and number == self._number and self._token is not None:
             client = self._client()
             if client is None or client.status in ("closing", "closed") or client.scheduler is None:
-                self._close_soon()
+                self._close_in_thread()
                 return
             try:
                 wanted = await client.scheduler.terrascope_put(
@@ -105,10 +107,10 @@ class _Holder:
                 continue
             if not wanted:
                 log.info("the plugin was unregistered or replaced; its login ends here.")
-                self._close_soon()
+                self._close_in_thread()
             return
 
-    async def _renew(self, event: tuple[float, dict[str, Any]]) -> None:
+    async def _on_renewal_request(self, event: tuple[float, dict[str, Any]]) -> None:
         """Get a new token before its time, for workers to whom the one they have is of no use."""
         token = self._token
         if event[1].get("number") != self._number or token is None:
@@ -118,14 +120,14 @@ class _Holder:
         except TerrascopeError as error:
             log.warning("a worker needs a new token, and there is none: %s", error)
 
-    async def _say_goodbye(self, client: Any) -> None:
+    async def _end_on_desk(self, client: Any) -> None:
         with contextlib.suppress(OSError, AttributeError):  # the client has been closed meanwhile
-            client.unsubscribe_topic(_topic(self._login))
+            client.unsubscribe_topic(renewal_topic(self._login))
             await client.scheduler.terrascope_end(login=self._login)
 
-    def _close_soon(self) -> None:
+    def _close_in_thread(self) -> None:
         """Close in a thread of its own: we are in the event loop, or in the thread that `close` waits for."""
         threading.Thread(target=self.close, name="rio-terrascope-close", daemon=True).start()
 
 
-_holders: dict[str, _Holder] = {}  # by login, of this process
+client_logins: dict[str, ClientLogin] = {}  # by login, of this process

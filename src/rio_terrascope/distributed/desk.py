@@ -14,7 +14,7 @@ log = logging.getLogger("distributed.worker.rio_terrascope")
 
 # How long the desk lets a worker wait for a token that is newer than the one it has: the client
 # asks for it at the moment when the workers do, and has it after one round trip.
-PATIENCE = 10.0
+WAIT_SECONDS = 10.0
 RETRY_SECONDS = 1.0  # between two attempts to hand a token on, or to join
 
 
@@ -28,11 +28,11 @@ class TokenDesk(SchedulerPlugin):
     idempotent = True  # one desk for all logins of a cluster
 
     def __init__(self) -> None:
-        self._shelves: dict[str, _Shelf] = {}
+        self._logins: dict[str, _LoginState] = {}
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"<TokenDesk, {len(self._shelves)} logins>"
+        return f"<TokenDesk, {len(self._logins)} logins>"
 
     async def start(self, scheduler: Scheduler) -> None:
         """Open the desk, in the way of Dask's own locks, queues and variables."""
@@ -65,16 +65,16 @@ class TokenDesk(SchedulerPlugin):
         bool
             False where the plugin was registered and is not any more.
         """
-        shelf = self._shelves.setdefault(login, _Shelf())
-        if number > shelf.number:
-            shelf.number, shelf.access_token = number, access_token
-            shelf.ends_at = time.monotonic() + seconds_left
-        shelf.client, shelf.left_alone = client, False
-        shelf.tell()
+        state = self._logins.setdefault(login, _LoginState())
+        if number > state.number:
+            state.number, state.access_token = number, access_token
+            state.expires_at = time.monotonic() + seconds_left
+        state.client, state.abandoned = client, False
+        state.notify()
         # what is registered are pickled plugins, under names that the user may have chosen
         registered = any(login.encode() in plugin for plugin in self._scheduler.worker_plugins.values())
-        shelf.in_use |= registered or in_use
-        return registered or not shelf.in_use
+        state.in_use |= registered or in_use
+        return registered or not state.in_use
 
     async def get(self, login: str, after: int, urgent: bool) -> dict[str, Any]:
         """Give a worker a valid token, once there is one, or tell it that nobody is there to renew it.
@@ -91,69 +91,69 @@ class TokenDesk(SchedulerPlugin):
         -------
         dict
             ``number``, ``access_token``, ``seconds_left``: of a later, valid token, or number 0.
-            ``left_alone``: whether the client is gone.
+            ``abandoned``: whether the client is gone.
         """
-        shelf = self._shelves.setdefault(login, _Shelf())  # the client may still be on its way
-        shelf.in_use = True
-        if urgent and shelf.number == after != shelf.wanted_after:
-            shelf.wanted_after = after  # however many workers want it, it is asked for once
-            self._scheduler.log_event(_topic(login), {"action": "renew", "number": after})
-        deadline = time.monotonic() + PATIENCE
+        state = self._logins.setdefault(login, _LoginState())  # the client may still be on its way
+        state.in_use = True
+        if urgent and state.number == after != state.renewal_requested:
+            state.renewal_requested = after  # however many workers want it, it is asked for once
+            self._scheduler.log_event(renewal_topic(login), {"action": "renew", "number": after})
+        deadline = time.monotonic() + WAIT_SECONDS
         while not (
-            shelf.has_news(after) or shelf.left_alone or self._closing or time.monotonic() >= deadline
+            state.has_token_after(after) or state.abandoned or self._closing or time.monotonic() >= deadline
         ):
-            await shelf.wait(deadline - time.monotonic())
-        if not shelf.has_news(after):
-            return {"number": 0, "access_token": "", "seconds_left": 0.0, "left_alone": shelf.left_alone}
+            await state.wait(deadline - time.monotonic())
+        if not state.has_token_after(after):
+            return {"number": 0, "access_token": "", "seconds_left": 0.0, "abandoned": state.abandoned}
         return {
-            "number": shelf.number,
-            "access_token": shelf.access_token,
-            "seconds_left": shelf.ends_at - time.monotonic(),
-            "left_alone": shelf.left_alone,
+            "number": state.number,
+            "access_token": state.access_token,
+            "seconds_left": state.expires_at - time.monotonic(),
+            "abandoned": state.abandoned,
         }
 
     async def end(self, login: str) -> None:
         """Note that a client has given up a login."""
-        if login in self._shelves:
-            self._shelves[login].leave_alone()
+        if login in self._logins:
+            self._logins[login].abandon()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Tell the workers that wait for the next token of a client that there will be none."""
-        for shelf in self._shelves.values():
-            if shelf.client == client:
-                shelf.leave_alone()
+        for state in self._logins.values():
+            if state.client == client:
+                state.abandon()
 
     async def before_close(self) -> None:
         """Let nobody wait for a scheduler that ends."""
         self._closing = True
-        for shelf in self._shelves.values():
-            shelf.tell()
+        for state in self._logins.values():
+            state.notify()
 
 
-class _Shelf:
+class _LoginState:
     """The newest token of one login, on the scheduler. Used in its event loop only."""
 
     def __init__(self) -> None:
         self.number = 0
         self.access_token = ""
-        self.ends_at = 0.0  # on the monotonic clock
+        self.expires_at = 0.0  # on the monotonic clock
         self.client = ""
-        self.left_alone = False
+        self.abandoned = False
         self.in_use = False  # the plugin is registered, or has been
-        self.wanted_after = 0  # the last token whose successor the client was asked for
+        self.renewal_requested = 0  # the last token whose successor the client was asked for
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<token {self.number} of {self.client or 'a client on its way'}>"
 
-    def has_news(self, after: int) -> bool:
-        return self.number > after and self.ends_at > time.monotonic()
+    def has_token_after(self, after: int) -> bool:
+        return self.number > after and self.expires_at > time.monotonic()
 
-    def leave_alone(self) -> None:
-        self.left_alone = True
-        self.tell()
+    def abandon(self) -> None:
+        self.abandoned = True
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -162,6 +162,6 @@ class _Shelf:
             await asyncio.wait_for(self._changed.wait(), max(seconds, 0.0))
 
 
-def _topic(login: str) -> str:
+def renewal_topic(login: str) -> str:
     """Name the events by which workers ask the client for a new token; they hold none."""
     return f"rio-terrascope-{login}"

@@ -7,8 +7,8 @@ from distributed import Client, Worker, get_client
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from rio_terrascope.auth.tokens import TokenSource
-from rio_terrascope.distributed.client import _Holder
-from rio_terrascope.distributed.worker import _Reader
+from rio_terrascope.distributed.client import ClientLogin
+from rio_terrascope.distributed.worker import WorkerLogin
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import SettingsError, TerrascopeError
 from rio_terrascope.gdal import libgdal
@@ -56,8 +56,8 @@ class TerrascopePlugin(WorkerPlugin):
     >>> client.register_plugin(TerrascopePlugin())  # doctest: +SKIP
     """
 
-    _holder: _Holder | None = None  # in the client's process
-    _reader: _Reader | None = None  # on a worker
+    _client_login: ClientLogin | None = None  # in the client's process
+    _worker_login: WorkerLogin | None = None  # on a worker
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class TerrascopePlugin(WorkerPlugin):
         env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, **gdal_options)
         del password  # from the frame, which tools that print local variables would show
         self._settings = env.settings
-        self._holder = _Holder(self._login, client, env)
-        self._holder.open(client)
+        self._client_login = ClientLogin(self._login, client, env)
+        self._client_login.open(client)
 
     def __repr__(self) -> str:
         return f"<TerrascopePlugin {self.name!r} for {', '.join(self._settings.origins)}>"
@@ -100,8 +100,8 @@ class TerrascopePlugin(WorkerPlugin):
 
     def close(self) -> None:
         """End the login that this process holds; workers read on until the token they have expires."""
-        if self._holder is not None:
-            self._holder.close()
+        if self._client_login is not None:
+            self._client_login.close()
 
     async def setup(self, worker: Worker) -> None:
         """Let a worker read; Dask calls it before the worker's first task."""
@@ -110,13 +110,13 @@ class TerrascopePlugin(WorkerPlugin):
                 f"the worker {worker.address} cannot read with tokens that change: {libgdal.why_not_scoped()}. "
                 "Next: install rasterio >= 1.4 from PyPI there."
             )
-        self._reader = _Reader(self._login, self._settings, self._gdal_options, worker)
-        await self._reader.open()
+        self._worker_login = WorkerLogin(self._login, self._settings, self._gdal_options, worker)
+        await self._worker_login.open()
 
     def teardown(self, worker: Worker) -> None:
         """Take the access away from a worker, and all that belonged to it.
 
         Dask drops the running tasks of a worker that closes before it calls this, so none fails by it.
         """
-        if self._reader is not None:
-            self._reader.close()
+        if self._worker_login is not None:
+            self._worker_login.close()

@@ -11,14 +11,14 @@ from distributed import Worker
 
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
-from rio_terrascope.distributed.client import _holders
-from rio_terrascope.distributed.desk import PATIENCE, RETRY_SECONDS, log
+from rio_terrascope.distributed.client import client_logins
+from rio_terrascope.distributed.desk import RETRY_SECONDS, WAIT_SECONDS, log
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TokenEndpointError
 from rio_terrascope.settings import Settings
 
 
-class _Reader:
+class WorkerLogin:
     """On a worker: its login, fed by the desk on the scheduler."""
 
     def __init__(self, login: str, settings: Settings, gdal_options: dict[str, Any], worker: Worker) -> None:
@@ -26,30 +26,32 @@ class _Reader:
         self._settings = settings
         self._gdal_options = gdal_options
         self._worker = worker
-        self._link = _Link(login, settings, worker)
-        self._fed: TokenSource | None = None
+        self._endpoint = _DeskEndpoint(login, settings, worker)
+        self._tokens: TokenSource | None = None
         self._env: _WorkerEnv | None = None
         self._joining: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        holder = _holders.get(self._login)
-        if holder is not None and holder.process == os.getpid():
-            holder.in_use = True
-            self._enter(holder.env.tokens)  # a worker in the client's own process
+        """Let this worker read; if no token can be had yet, warn and go on asking in the background."""
+        client_login = client_logins.get(self._login)
+        if client_login is not None and client_login.pid == os.getpid():
+            client_login.in_use = True
+            self._enter(client_login.env.tokens)  # a worker in the client's own process
             return
         try:
             # longer than the desk lets wait: with an asynchronous client it may not be open yet
-            await self._join(time.monotonic() + PATIENCE)
+            await self._join(time.monotonic() + WAIT_SECONDS)
         except TokenEndpointError as error:
             log.warning("%s cannot read from Terrascope yet: %s", self._worker.address, error)
             self._joining = asyncio.create_task(self._join_later())
 
     def close(self) -> None:
+        """Take the access away again."""
         if self._joining is not None:
             self._joining.cancel()
-        if self._fed is not None:
-            self._fed.stop()  # before the link, so that it does not complain about it
-        self._link.close()
+        if self._tokens is not None:
+            self._tokens.stop()  # before the link, so that it does not complain about it
+        self._endpoint.close()
         env, self._env = self._env, None
         if env is not None:
             env.__exit__()
@@ -57,20 +59,20 @@ class _Reader:
     async def _join(self, deadline: float) -> None:
         while True:
             try:
-                token = await self._link.ask(0)
+                token = await self._endpoint.ask(0)
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise self._link.trouble(error) from None
+                    raise self._endpoint.trouble(error) from None
                 await asyncio.sleep(RETRY_SECONDS / 4)
-        self._fed = TokenSource(settings=self._settings, token=token, endpoint=self._link)
-        self._enter(self._fed)
+        self._tokens = TokenSource(settings=self._settings, token=token, endpoint=self._endpoint)
+        self._enter(self._tokens)
 
     async def _join_later(self) -> None:
         while self._env is None:
             await asyncio.sleep(RETRY_SECONDS)
             try:
-                await self._join(time.monotonic() + PATIENCE)
+                await self._join(time.monotonic() + WAIT_SECONDS)
                 log.warning("%s reads from Terrascope now", self._worker.address)
             except TokenEndpointError:
                 continue  # said once
@@ -85,7 +87,7 @@ class _WorkerEnv(TerrascopeEnv):
     _standing = True
 
 
-class _Link:
+class _DeskEndpoint:
     """What a worker's `TokenSource` has in place of a token endpoint: the desk on the scheduler.
 
     In place of a refresh token it has the number of the access token that the next one follows.
@@ -97,7 +99,7 @@ class _Link:
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._process = os.getpid()
+        self._pid = os.getpid()
         self._closed = False
         self._asked: set[concurrent.futures.Future[Token]] = set()
         self._told = False
@@ -112,7 +114,7 @@ class _Link:
                 expires_at=time.time() + answer["seconds_left"],
                 refresh_token=str(answer["number"]),
             )
-        if not answer["left_alone"]:
+        if not answer["abandoned"]:
             raise TokenEndpointError(
                 f"no new token for {self._host} has come from the Dask client that holds the login. Next: "
                 "look at the client's log; it is there that tokens are renewed."
@@ -129,7 +131,7 @@ class _Link:
 
     def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
         """Get the token that follows the one with this number; called in a thread, not in the event loop."""
-        if os.getpid() != self._process:
+        if os.getpid() != self._pid:
             raise TokenEndpointError(
                 "a forked child of a Dask worker receives no new tokens. Next: read in tasks, without fork."
             )
@@ -146,7 +148,7 @@ class _Link:
         )
         self._asked.add(future)
         try:
-            return future.result(timeout=3 * PATIENCE)
+            return future.result(timeout=3 * WAIT_SECONDS)
         except (OSError, concurrent.futures.CancelledError) as error:
             raise self.trouble(error) from None
         finally:
