@@ -74,11 +74,15 @@ class ClientLogin:
         self.env.tokens.subscribe(self._on_new_token)
         await self._put_on_desk()
 
+    def _living_client(self) -> Any:
+        client = self._client()
+        return None if client is None or client.status in ("closing", "closed") else client
+
     def _on_new_token(self, token: Token) -> None:
         """Note a new token; called by whoever renewed it, so it must not wait for anything."""
         self._number, self._token = self._number + 1, token
-        client = self._client()
-        if client is None or client.status in ("closing", "closed"):
+        client = self._living_client()
+        if client is None:
             self._close_in_thread()
         else:
             client.loop.add_callback(self._put_on_desk)
@@ -87,8 +91,8 @@ class ClientLogin:
         """Put the newest token on the desk; runs in the client's event loop."""
         number = self._number
         while self._open and number == self._number and self._token is not None:
-            client = self._client()
-            if client is None or client.status in ("closing", "closed") or client.scheduler is None:
+            client = self._living_client()
+            if client is None or client.scheduler is None:
                 self._close_in_thread()
                 return
             try:

@@ -90,12 +90,12 @@ class TokenDesk(SchedulerPlugin):
         Returns
         -------
         dict
-            ``number``, ``access_token``, ``seconds_left``: of a later, valid token, or number 0.
-            ``abandoned``: whether the client is gone.
+            ``abandoned``: whether the client is gone. ``number``, ``access_token``, ``seconds_left``: of a
+            later, valid token, where there is one.
         """
         state = self._logins.setdefault(login, _LoginState())  # the client may still be on its way
         state.in_use = True
-        if urgent and state.number == after != state.renewal_requested:
+        if urgent and state.number == after and state.renewal_requested != after:
             state.renewal_requested = after  # however many workers want it, it is asked for once
             self._scheduler.log_event(renewal_topic(login), {"action": "renew", "number": after})
         deadline = time.monotonic() + WAIT_SECONDS
@@ -103,14 +103,11 @@ class TokenDesk(SchedulerPlugin):
             state.has_token_after(after) or state.abandoned or self._closing or time.monotonic() >= deadline
         ):
             await state.wait(deadline - time.monotonic())
-        if not state.has_token_after(after):
-            return {"number": 0, "access_token": "", "seconds_left": 0.0, "abandoned": state.abandoned}
-        return {
-            "number": state.number,
-            "access_token": state.access_token,
-            "seconds_left": state.expires_at - time.monotonic(),
-            "abandoned": state.abandoned,
-        }
+        answer: dict[str, Any] = {"abandoned": state.abandoned}
+        if state.has_token_after(after):
+            answer["number"], answer["access_token"] = state.number, state.access_token
+            answer["seconds_left"] = state.expires_at - time.monotonic()
+        return answer
 
     async def end(self, login: str) -> None:
         """Note that a client has given up a login."""

@@ -105,9 +105,10 @@ class TerrascopePlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Let a worker read; Dask calls it before the worker's first task."""
-        if libgdal.why_not_scoped() is not None:
+        reason = libgdal.why_not_scoped()
+        if reason is not None:
             raise SettingsError(
-                f"the worker {worker.address} cannot read with tokens that change: {libgdal.why_not_scoped()}. "
+                f"the worker {worker.address} cannot read with tokens that change: {reason}. "
                 "Next: install rasterio >= 1.4 from PyPI there."
             )
         self._worker_login = WorkerLogin(self._login, self._settings, self._gdal_options, worker)

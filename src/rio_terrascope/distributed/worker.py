@@ -17,6 +17,9 @@ from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TokenEndpointError
 from rio_terrascope.settings import Settings
 
+# The real one stays with the client. A `TokenSource` renews only a token that has one.
+_REFRESH_TOKEN = "with the Dask client"
+
 
 class WorkerLogin:
     """On a worker: its login, fed by the desk on the scheduler."""
@@ -40,7 +43,7 @@ class WorkerLogin:
             return
         try:
             # longer than the desk lets wait: with an asynchronous client it may not be open yet
-            await self._join(time.monotonic() + WAIT_SECONDS)
+            await self._join()
         except TokenEndpointError as error:
             log.warning("%s cannot read from Terrascope yet: %s", self._worker.address, error)
             self._joining = asyncio.create_task(self._join_later())
@@ -56,10 +59,11 @@ class WorkerLogin:
         if env is not None:
             env.__exit__()
 
-    async def _join(self, deadline: float) -> None:
+    async def _join(self) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                token = await self._endpoint.ask(0)
+                self._endpoint.number, token = await self._endpoint.ask(urgent=False)
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
@@ -72,7 +76,7 @@ class WorkerLogin:
         while self._env is None:
             await asyncio.sleep(RETRY_SECONDS)
             try:
-                await self._join(time.monotonic() + WAIT_SECONDS)
+                await self._join()
                 log.warning("%s reads from Terrascope now", self._worker.address)
             except TokenEndpointError:
                 continue  # said once
@@ -90,7 +94,10 @@ class _WorkerEnv(TerrascopeEnv):
 class _DeskEndpoint:
     """What a worker's `TokenSource` has in place of a token endpoint: the desk on the scheduler.
 
-    In place of a refresh token it has the number of the access token that the next one follows.
+    Attributes
+    ----------
+    number : int
+        Which of the login's tokens the source has; it gets those with a higher number. 0 before the first.
     """
 
     def __init__(self, login: str, settings: Settings, worker: Worker) -> None:
@@ -101,18 +108,21 @@ class _DeskEndpoint:
         self._loop_thread = threading.get_ident()
         self._pid = os.getpid()
         self._closed = False
-        self._asked: set[concurrent.futures.Future[Token]] = set()
+        self._request: concurrent.futures.Future[tuple[int, Token]] | None = None
         self._told = False
+        self.number = 0
 
-    async def ask(self, after: int, *, urgent: bool = False) -> Token:
-        """Wait for the token that follows one; raise OSError where the scheduler cannot be reached."""
-        answer = await self._worker.scheduler.terrascope_get(login=self._login, after=after, urgent=urgent)
-        if answer["number"]:
+    async def ask(self, *, urgent: bool) -> tuple[int, Token]:
+        """Wait for the next token and its number; raise OSError where the scheduler cannot be reached."""
+        answer = await self._worker.scheduler.terrascope_get(
+            login=self._login, after=self.number, urgent=urgent
+        )
+        if "access_token" in answer:
             self._told = False
-            return Token(
+            return answer["number"], Token(
                 answer["access_token"],
                 expires_at=time.time() + answer["seconds_left"],
-                refresh_token=str(answer["number"]),
+                refresh_token=_REFRESH_TOKEN,
             )
         if not answer["abandoned"]:
             raise TokenEndpointError(
@@ -130,7 +140,7 @@ class _DeskEndpoint:
         raise TokenEndpointError(gone)
 
     def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
-        """Get the token that follows the one with this number; called in a thread, not in the event loop."""
+        """Get the next token from the desk; called in a thread, not in the event loop."""
         if os.getpid() != self._pid:
             raise TokenEndpointError(
                 "a forked child of a Dask worker receives no new tokens. Next: read in tasks, without fork."
@@ -142,18 +152,18 @@ class _DeskEndpoint:
                 "a coroutine in the worker's event loop cannot wait for a token. Next: read in a task that "
                 "is an ordinary function."
             )
-        # who cannot do without (a reader) makes several attempts; ahead of time it is one
-        future = asyncio.run_coroutine_threadsafe(
-            self.ask(int(refresh_token), urgent=attempts > 1), self._loop
-        )
-        self._asked.add(future)
+        # a `TokenSource` makes one attempt when it renews early, and more when a reader needs the token
+        reader_waits = attempts > 1
+        request = asyncio.run_coroutine_threadsafe(self.ask(urgent=reader_waits), self._loop)
+        self._request = request
         try:
-            return future.result(timeout=3 * WAIT_SECONDS)
+            self.number, token = request.result(timeout=3 * WAIT_SECONDS)
         except (OSError, concurrent.futures.CancelledError) as error:
             raise self.trouble(error) from None
         finally:
-            future.cancel()
-            self._asked.discard(future)
+            request.cancel()
+            self._request = None
+        return token
 
     def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
         """Never asked for: workers have no password."""
@@ -169,5 +179,6 @@ class _DeskEndpoint:
     def close(self) -> None:
         """Let nobody wait any longer."""
         self._closed = True
-        for future in self._asked.copy():
-            future.cancel()
+        request = self._request  # a source makes one at a time
+        if request is not None:
+            request.cancel()
