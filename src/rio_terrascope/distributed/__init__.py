@@ -9,14 +9,16 @@ restarts later asks as it starts. So the number of requests to the token endpoin
 on the number of workers, and nothing but access tokens leaves the client's process.
 """
 
-from rio_terrascope.errors import install_advice
+from rio_terrascope.errors import install_advice, with_next_step
 
 try:
     import distributed  # noqa: F401 - checked here, once, for the modules below
 except ImportError as error:
     raise ImportError(
-        f"reading on a Dask cluster needs Dask's 'distributed' ({error}). "
-        f"Next: {install_advice('dask')}; for the client, the scheduler and the workers."
+        with_next_step(
+            f"reading on a Dask cluster needs Dask's 'distributed' ({error})",
+            f"{install_advice('dask')}; for the client, the scheduler and the workers",
+        )
     ) from None
 
 from rio_terrascope.distributed.desk import TokenDesk

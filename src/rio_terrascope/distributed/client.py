@@ -67,8 +67,8 @@ class ClientLogin:
             await client.register_plugin(TokenDesk())
         except Exception as error:  # whatever the scheduler raises: a module that is not there, say
             raise TerrascopeError(
-                f"the scheduler cannot hand tokens on: {type(error).__name__}: {error}. Next: install "
-                "rio-terrascope[dask] in the scheduler's environment too, of the same version."
+                f"the scheduler cannot hand tokens on: {type(error).__name__}: {error}",
+                next_step="install the same version of rio-terrascope[dask] in the scheduler's environment",
             ) from error
         client.subscribe_topic(renewal_topic(self._login), self._on_renewal_request)
         self.env.tokens.subscribe(self._on_new_token)

@@ -74,8 +74,8 @@ class TerrascopePlugin(WorkerPlugin):
             client = client or get_client()
         except ValueError:
             raise TerrascopeError(
-                "there is no Dask client to hand the tokens to. Next: make one first, client = Client(...), "
-                "or name it: TerrascopePlugin(client=client)."
+                "there is no Dask client to hand the tokens to",
+                next_step="make one first, client = Client(...), or name it: TerrascopePlugin(client=client)",
             ) from None
         self.name = name
         self._login = uuid.uuid4().hex
@@ -108,8 +108,8 @@ class TerrascopePlugin(WorkerPlugin):
         reason = libgdal.why_not_scoped()
         if reason is not None:
             raise SettingsError(
-                f"the worker {worker.address} cannot read with tokens that change: {reason}. "
-                "Next: install rasterio >= 1.4 from PyPI there."
+                f"the worker {worker.address} cannot read with tokens that change: {reason}",
+                next_step="install rasterio >= 1.4 from PyPI there",
             )
         self._worker_login = WorkerLogin(self._login, self._settings, self._gdal_options, worker)
         await self._worker_login.open()

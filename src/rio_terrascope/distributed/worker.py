@@ -126,31 +126,32 @@ class _DeskEndpoint:
             )
         if not answer["abandoned"]:
             raise TokenEndpointError(
-                f"no new token for {self._host} has come from the Dask client that holds the login. Next: "
-                "look at the client's log; it is there that tokens are renewed."
+                f"no new token for {self._host} has come from the Dask client that holds the login",
+                next_step="look at the client's log; it is there that tokens are renewed",
             )
-        gone = (
+        gone = TokenEndpointError(
             f"the Dask client that holds the login at {self._host} is gone, so no new token can be had: "
-            "once the last one has expired, protected files answer 401. Next: connect a client, and register "
-            "a TerrascopePlugin again."
+            "once the last one has expired, protected files answer 401",
+            next_step="connect a client, and register a TerrascopePlugin again",
         )
         if not self._told:
             self._told = True
             log.warning("%s: %s", self._worker.address, gone)
-        raise TokenEndpointError(gone)
+        raise gone
 
     def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
         """Get the next token from the desk; called in a thread, not in the event loop."""
         if os.getpid() != self._pid:
             raise TokenEndpointError(
-                "a forked child of a Dask worker receives no new tokens. Next: read in tasks, without fork."
+                "a forked child of a Dask worker receives no new tokens",
+                next_step="read in tasks, without fork",
             )
         if self._closed:
             raise TokenEndpointError("this worker's access has been taken away: the plugin was unregistered.")
         if threading.get_ident() == self._loop_thread:
             raise TokenEndpointError(
-                "a coroutine in the worker's event loop cannot wait for a token. Next: read in a task that "
-                "is an ordinary function."
+                "a coroutine in the worker's event loop cannot wait for a token",
+                next_step="read in a task that is an ordinary function",
             )
         # a `TokenSource` makes one attempt when it renews early, and more when a reader needs the token
         reader_waits = attempts > 1
@@ -172,8 +173,8 @@ class _DeskEndpoint:
     def trouble(self, error: BaseException) -> TokenEndpointError:
         reason = str(error) or type(error).__name__
         return TokenEndpointError(
-            f"the Dask scheduler could not be asked for a token for {self._host}: {reason}. Next: look at "
-            "the scheduler's log; it needs rio-terrascope[dask] too."
+            f"the Dask scheduler could not be asked for a token for {self._host}: {reason}",
+            next_step="look at the scheduler's log; it needs rio-terrascope[dask] too",
         )
 
     def close(self) -> None:
