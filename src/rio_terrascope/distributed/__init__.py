@@ -1,12 +1,11 @@
-"""One login for a Dask cluster: the client holds it, every worker reads with it.
+"""Read Terrascope from every worker of a Dask cluster, with the login of its client.
 
     client.register_plugin(TerrascopePlugin())
 
-The way of a token: the client's process logs in and renews, as any does. Each new access token
-goes to a desk on the scheduler (`TokenDesk`), and from there to the workers, each of which asks
-for the next one when its own nears its end, and waits until it is there. A worker that joins or
-restarts later asks as it starts. So the number of requests to the token endpoint does not depend
-on the number of workers, and nothing but access tokens leaves the client's process.
+The client's process logs in and renews the token. It puts each new access token on a desk on the
+scheduler (`TokenDesk`). A worker fetches a token there when it starts, and the next one before its
+token expires. The number of requests to the token endpoint therefore does not depend on the number
+of workers, and nothing but access tokens leaves the client's process.
 """
 
 from rio_terrascope.errors import install_advice, with_next_step

@@ -1,4 +1,4 @@
-"""On the scheduler: the desk where workers fetch the newest token of each login."""
+"""The scheduler's side: the desk where workers fetch the newest token of each login."""
 
 import asyncio
 import contextlib
@@ -9,23 +9,23 @@ from typing import Any
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-# below distributed's own logger, so that client.get_worker_logs() and the dashboard show it
+# Below Dask's own logger, so that client.get_worker_logs() and the dashboard show these messages.
 log = logging.getLogger("distributed.worker.rio_terrascope")
 
-# How long the desk lets a worker wait for a token that is newer than the one it has: the client
-# asks for it at the moment when the workers do, and has it after one round trip.
+# How long a worker's request waits for the next token. The client renews at about the same time as
+# the workers ask, so the token arrives within a round trip or two.
 WAIT_SECONDS = 10.0
-RETRY_SECONDS = 1.0  # between two attempts to hand a token on, or to join
+RETRY_SECONDS = 1.0  # between two attempts to reach the scheduler
 
 
 class TokenDesk(SchedulerPlugin):
-    """On the scheduler: keeps the newest access token of each login for the workers to fetch.
+    """A scheduler plugin that keeps the newest access token of each login for the workers.
 
-    In memory only; Dask's logs, events, metadata and cluster dumps do not hold it.
+    Tokens are kept in memory only. Dask's logs, events, metadata and cluster dumps do not contain them.
     """
 
     name = "rio-terrascope"
-    idempotent = True  # one desk for all logins of a cluster
+    idempotent = True  # one desk serves all logins of a cluster
 
     def __init__(self) -> None:
         self._logins: dict[str, _LoginState] = {}
@@ -35,7 +35,7 @@ class TokenDesk(SchedulerPlugin):
         return f"<TokenDesk, {len(self._logins)} logins>"
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Open the desk, in the way of Dask's own locks, queues and variables."""
+        """Register the handlers, as Dask's own locks, queues and variables do."""
         self._scheduler = scheduler
         scheduler.handlers["terrascope_put"] = self.put
         scheduler.handlers["terrascope_get"] = self.get
@@ -44,26 +44,26 @@ class TokenDesk(SchedulerPlugin):
     async def put(
         self, login: str, number: int, client: str, access_token: str, seconds_left: float, in_use: bool
     ) -> bool:
-        """Take the newest token from a client.
+        """Store the newest token of a login; called by the client.
 
         Parameters
         ----------
         login : str
-            Which plugin's login it is.
+            The id of the login.
         number : int
-            Which token of the login: a later one has a higher number.
+            The token's number: the client counts the tokens of a login from 1.
         client : str
             The Dask client's id.
         access_token : str
         seconds_left : float
-            How long it is valid. Not the time of its end: the machines' clocks may differ.
+            How long the token is valid, in place of a time: the machines' clocks may differ.
         in_use : bool
-            Whether workers in the client's own process, which do not ask here, have used the login.
+            Whether workers in the client's own process have used the login. They do not ask the desk.
 
         Returns
         -------
         bool
-            False where the plugin was registered and is not any more.
+            Whether the login is still needed: False after its plugin was unregistered.
         """
         state = self._logins.setdefault(login, _LoginState())
         if number > state.number:
@@ -71,32 +71,35 @@ class TokenDesk(SchedulerPlugin):
             state.expires_at = time.monotonic() + seconds_left
         state.client, state.abandoned = client, False
         state.notify()
-        # what is registered are pickled plugins, under names that the user may have chosen
+        # Search the pickled plugins: the user may have chosen the names that they are registered under.
         registered = any(login.encode() in plugin for plugin in self._scheduler.worker_plugins.values())
         state.in_use |= registered or in_use
         return registered or not state.in_use
 
     async def get(self, login: str, after: int, urgent: bool) -> dict[str, Any]:
-        """Give a worker a valid token, once there is one, or tell it that nobody is there to renew it.
+        """Return the next valid token of a login, or whether its client is gone; called by a worker.
+
+        Waits until there is a token, but at most `WAIT_SECONDS`.
 
         Parameters
         ----------
         login : str
+            The id of the login.
         after : int
-            The number of the token that the worker has: it wants a later one.
+            The number of the worker's token; 0 if it has none. The next one has a higher number.
         urgent : bool
-            Ask the client for a new one now; to be used where that token is refused or dead.
+            Ask the client for a new token now: the worker's token was refused or has expired.
 
         Returns
         -------
         dict
-            ``abandoned``: whether the client is gone. ``number``, ``access_token``, ``seconds_left``: of a
-            later, valid token, where there is one.
+            ``abandoned``: whether the client is gone. If there is a next token, also its ``number``,
+            ``access_token`` and ``seconds_left``.
         """
-        state = self._logins.setdefault(login, _LoginState())  # the client may still be on its way
+        state = self._logins.setdefault(login, _LoginState())  # the client's first token may be on its way
         state.in_use = True
         if urgent and state.number == after and state.renewal_requested != after:
-            state.renewal_requested = after  # however many workers want it, it is asked for once
+            state.renewal_requested = after  # ask the client once, however many workers need the token
             self._scheduler.log_event(renewal_topic(login), {"action": "renew", "number": after})
         deadline = time.monotonic() + WAIT_SECONDS
         while not (
@@ -110,41 +113,41 @@ class TokenDesk(SchedulerPlugin):
         return answer
 
     async def end(self, login: str) -> None:
-        """Note that a client has given up a login."""
+        """Note that a client has ended a login; called by the client."""
         if login in self._logins:
             self._logins[login].abandon()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Tell the workers that wait for the next token of a client that there will be none."""
+        """Note that a client has disconnected; called by Dask."""
         for state in self._logins.values():
             if state.client == client:
                 state.abandon()
 
     async def before_close(self) -> None:
-        """Let nobody wait for a scheduler that ends."""
+        """Answer the workers that wait for a token, because the scheduler is closing; called by Dask."""
         self._closing = True
         for state in self._logins.values():
             state.notify()
 
 
 class _LoginState:
-    """The newest token of one login, on the scheduler. Used in its event loop only."""
+    """The newest token of one login. Not thread-safe: used in the scheduler's event loop only."""
 
     def __init__(self) -> None:
         self.number = 0
         self.access_token = ""
         self.expires_at = 0.0  # on the monotonic clock
         self.client = ""
-        self.abandoned = False
-        self.in_use = False  # the plugin is registered, or has been
-        self.renewal_requested = 0  # the last token whose successor the client was asked for
+        self.abandoned = False  # the client has ended the login, or disconnected
+        self.in_use = False  # the plugin has been registered, or a worker has used the login
+        self.renewal_requested = 0  # the number of the last token that the client was asked to renew
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<token {self.number} of {self.client or 'a client on its way'}>"
+        return f"<token {self.number} of client {self.client!r}>"
 
-    def has_token_after(self, after: int) -> bool:
-        return self.number > after and self.expires_at > time.monotonic()
+    def has_token_after(self, number: int) -> bool:
+        return self.number > number and self.expires_at > time.monotonic()
 
     def abandon(self) -> None:
         self.abandoned = True
@@ -160,5 +163,5 @@ class _LoginState:
 
 
 def renewal_topic(login: str) -> str:
-    """Name the events by which workers ask the client for a new token; they hold none."""
+    """Return the topic of the events that ask a client for a new token. The events contain no token."""
     return f"rio-terrascope-{login}"

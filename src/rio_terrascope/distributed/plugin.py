@@ -1,4 +1,4 @@
-"""The plugin that a Dask client registers, so that every worker reads with one login."""
+"""The plugin that a Dask client registers so that every worker can read."""
 
 import uuid
 from typing import Any
@@ -16,40 +16,40 @@ from rio_terrascope.settings import Settings
 
 
 class TerrascopePlugin(WorkerPlugin):
-    """A Dask plugin with which every worker reads Terrascope's protected files, through plain rasterio.
+    """A Dask plugin that lets every worker read Terrascope's protected files with plain rasterio.
 
-    To make it logs in, in the client's process, which reads as well from then on, as after
-    `rio_terrascope.login`. Workers, also those that join or restart later, receive access tokens
-    only, always before the last one expires, and keep them in memory and in their own header file.
-    They need this package installed, and so does the scheduler; they look for no credentials. In a
-    task ``terrascope_env()`` without a username joins the worker's login.
+    Creating the plugin logs in, in the client's process, where reads work from then on as after
+    `rio_terrascope.login`. Workers receive access tokens only, each before the last one expires, also
+    if they join or restart later. They keep them in memory and in a header file of their own, and look
+    for no credentials. In a task, ``terrascope_env()`` without a username uses the worker's login. The
+    scheduler and the workers need this package installed.
 
-    Dask sends the tokens as it sends everything else: where others can listen in the network between
-    client, scheduler and workers, let Dask use TLS (`distributed.Security`).
+    Dask sends tokens as it sends everything else. If others can listen on the network between client,
+    scheduler and workers, make Dask use TLS (`distributed.Security`).
 
     Parameters
     ----------
     username, password, settings, tokens
-        As for `terrascope_env`. They stay in this process, except for the settings.
+        The login, as for `terrascope_env`. Only the settings leave this process.
     client : distributed.Client, optional
-        The client that the plugin is going to be registered with; the newest one where not given.
+        The client that you will register the plugin with. Default: the newest one.
     name : str
-        What the plugin is registered as, and unregistered by: ``client.unregister_worker_plugin(name)``.
+        The name to register the plugin under, for ``client.unregister_worker_plugin(name)``.
     **gdal_options
-        Options for GDAL, in this process and on the workers, as for `terrascope_env`.
+        Options for GDAL, as for `terrascope_env`; used in this process and on the workers.
 
     Raises
     ------
     TerrascopeError
-        If there is no client, or the scheduler cannot serve tokens.
+        If there is no client, or the scheduler cannot pass tokens to workers.
     SettingsError, CredentialsNotFoundError, InvalidCredentialsError, TokenEndpointError, AccountConflictError
-        As entering a `TerrascopeEnv` does. Registering raises AccountConflictError where workers read as
-        another account already.
+        As entering a `TerrascopeEnv` does. Registering the plugin raises AccountConflictError if workers
+        already read as another account.
 
     Notes
     -----
-    The login ends with `close`, with the client, or at the first renewal after the plugin was
-    unregistered. Workers then go on until the token they have expires, and say in their log who is gone.
+    The login ends with `close`, when the client closes, or at the first renewal after the plugin was
+    unregistered. Workers then read until their token expires, and log that the client is gone.
 
     Examples
     --------
@@ -74,14 +74,14 @@ class TerrascopePlugin(WorkerPlugin):
             client = client or get_client()
         except ValueError:
             raise TerrascopeError(
-                "there is no Dask client to hand the tokens to",
-                next_step="make one first, client = Client(...), or name it: TerrascopePlugin(client=client)",
+                "there is no Dask client to send the tokens through",
+                next_step="create one first, or pass it: TerrascopePlugin(client=client)",
             ) from None
         self.name = name
         self._login = uuid.uuid4().hex
         self._gdal_options = gdal_options
         env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, **gdal_options)
-        del password  # from the frame, which tools that print local variables would show
+        del password  # tools that print local variables would show it
         self._settings = env.settings
         self._client_login = ClientLogin(self._login, client, env)
         self._client_login.open(client)
@@ -90,7 +90,7 @@ class TerrascopePlugin(WorkerPlugin):
         return f"<TerrascopePlugin {self.name!r} for {', '.join(self._settings.origins)}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what goes to the scheduler and the workers: no secret, and nothing that leads to one."""
+        """Return what is sent to the scheduler and the workers. It contains no secret."""
         return {
             "name": self.name,
             "_login": self._login,
@@ -99,25 +99,25 @@ class TerrascopePlugin(WorkerPlugin):
         }
 
     def close(self) -> None:
-        """End the login that this process holds; workers read on until the token they have expires."""
+        """End this process's login. Workers can read until their token expires."""
         if self._client_login is not None:
             self._client_login.close()
 
     async def setup(self, worker: Worker) -> None:
-        """Let a worker read; Dask calls it before the worker's first task."""
+        """Give a worker access. Dask calls this before the worker's first task."""
         reason = libgdal.why_not_scoped()
         if reason is not None:
             raise SettingsError(
-                f"the worker {worker.address} cannot read with tokens that change: {reason}",
-                next_step="install rasterio >= 1.4 from PyPI there",
+                f"the worker {worker.address} cannot use tokens that are renewed: {reason}",
+                next_step="install rasterio >= 1.4 from PyPI on it",
             )
         self._worker_login = WorkerLogin(self._login, self._settings, self._gdal_options, worker)
         await self._worker_login.open()
 
     def teardown(self, worker: Worker) -> None:
-        """Take the access away from a worker, and all that belonged to it.
+        """Remove a worker's access.
 
-        Dask drops the running tasks of a worker that closes before it calls this, so none fails by it.
+        When a worker closes, Dask drops its running tasks before it calls this, so none of them fails.
         """
         if self._worker_login is not None:
             self._worker_login.close()

@@ -1,4 +1,4 @@
-"""On a worker: its login, fed by the desk on the scheduler."""
+"""The worker's side: a login whose tokens come from the desk on the scheduler."""
 
 import asyncio
 import concurrent.futures
@@ -17,12 +17,12 @@ from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TokenEndpointError
 from rio_terrascope.settings import Settings
 
-# The real one stays with the client. A `TokenSource` renews only a token that has one.
+# A `TokenSource` renews a token only if it has a refresh token. The real one stays with the client.
 _REFRESH_TOKEN = "with the Dask client"
 
 
 class WorkerLogin:
-    """On a worker: its login, fed by the desk on the scheduler."""
+    """The login of one worker."""
 
     def __init__(self, login: str, settings: Settings, gdal_options: dict[str, Any], worker: Worker) -> None:
         self._login = login
@@ -35,31 +35,32 @@ class WorkerLogin:
         self._joining: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Let this worker read; if no token can be had yet, warn and go on asking in the background."""
+        """Get a token and use it for all reads. If there is none yet, log a warning and keep trying."""
         client_login = client_logins.get(self._login)
         if client_login is not None and client_login.pid == os.getpid():
+            # this worker runs in the client's own process
             client_login.in_use = True
-            self._enter(client_login.env.tokens)  # a worker in the client's own process
+            self._enter(client_login.env.tokens)
             return
         try:
-            # longer than the desk lets wait: with an asynchronous client it may not be open yet
             await self._join()
         except TokenEndpointError as error:
             log.warning("%s cannot read from Terrascope yet: %s", self._worker.address, error)
             self._joining = asyncio.create_task(self._join_later())
 
     def close(self) -> None:
-        """Take the access away again."""
+        """Stop using the login, and remove everything that it has set."""
         if self._joining is not None:
             self._joining.cancel()
         if self._tokens is not None:
-            self._tokens.stop()  # before the link, so that it does not complain about it
+            self._tokens.stop()  # before the endpoint, so that it does not log a failed renewal
         self._endpoint.close()
         env, self._env = self._env, None
         if env is not None:
             env.__exit__()
 
     async def _join(self) -> None:
+        # An asynchronous client may still be opening the desk, so retry for a while.
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -67,7 +68,7 @@ class WorkerLogin:
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise self._endpoint.trouble(error) from None
+                    raise self._endpoint.unreachable(error) from None
                 await asyncio.sleep(RETRY_SECONDS / 4)
         self._tokens = TokenSource(settings=self._settings, token=token, endpoint=self._endpoint)
         self._enter(self._tokens)
@@ -77,9 +78,9 @@ class WorkerLogin:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 await self._join()
-                log.warning("%s reads from Terrascope now", self._worker.address)
+                log.warning("%s can read from Terrascope now", self._worker.address)
             except TokenEndpointError:
-                continue  # said once
+                continue  # `open` has logged it
 
     def _enter(self, tokens: TokenSource) -> None:
         env = _WorkerEnv(settings=self._settings, tokens=tokens, **self._gdal_options)
@@ -92,33 +93,41 @@ class _WorkerEnv(TerrascopeEnv):
 
 
 class _DeskEndpoint:
-    """What a worker's `TokenSource` has in place of a token endpoint: the desk on the scheduler.
+    """The `Endpoint` of a worker's `TokenSource`: it gets tokens from the desk on the scheduler.
 
     Attributes
     ----------
     number : int
-        Which of the login's tokens the source has; it gets those with a higher number. 0 before the first.
+        The number of the source's token, 0 before the first. The desk is asked for a higher one.
     """
 
     def __init__(self, login: str, settings: Settings, worker: Worker) -> None:
+        self.number = 0
         self._login = login
         self._host = settings.token_host
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._pid = os.getpid()
+        self._request: concurrent.futures.Future[tuple[int, Token]] | None = None  # the one under way
         self._closed = False
-        self._request: concurrent.futures.Future[tuple[int, Token]] | None = None
-        self._told = False
-        self.number = 0
+        self._warned = False  # that the client is gone
 
     async def ask(self, *, urgent: bool) -> tuple[int, Token]:
-        """Wait for the next token and its number; raise OSError where the scheduler cannot be reached."""
+        """Return the next token and its number. Runs in the worker's event loop.
+
+        Raises
+        ------
+        TokenEndpointError
+            If no token came in time.
+        OSError
+            If the scheduler cannot be reached.
+        """
         answer = await self._worker.scheduler.terrascope_get(
             login=self._login, after=self.number, urgent=urgent
         )
         if "access_token" in answer:
-            self._told = False
+            self._warned = False
             return answer["number"], Token(
                 answer["access_token"],
                 expires_at=time.time() + answer["seconds_left"],
@@ -126,51 +135,52 @@ class _DeskEndpoint:
             )
         if not answer["abandoned"]:
             raise TokenEndpointError(
-                f"no new token for {self._host} has come from the Dask client that holds the login",
-                next_step="look at the client's log; it is there that tokens are renewed",
+                f"the Dask client that holds the login at {self._host} has sent no new token",
+                next_step="look at the client's log, where failed renewals are reported",
             )
         gone = TokenEndpointError(
-            f"the Dask client that holds the login at {self._host} is gone, so no new token can be had: "
-            "once the last one has expired, protected files answer 401",
+            f"the Dask client that holds the login at {self._host} is gone, so the token cannot be renewed: "
+            "protected files answer 401 once it has expired",
             next_step="connect a client, and register a TerrascopePlugin again",
         )
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             log.warning("%s: %s", self._worker.address, gone)
         raise gone
 
     def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
-        """Get the next token from the desk; called in a thread, not in the event loop."""
+        """Return the next token from the desk. Blocks, so it must not be called in the event loop."""
         if os.getpid() != self._pid:
             raise TokenEndpointError(
-                "a forked child of a Dask worker receives no new tokens",
-                next_step="read in tasks, without fork",
+                "a forked child of a Dask worker cannot get new tokens",
+                next_step="read in the task itself, without forking",
             )
         if self._closed:
-            raise TokenEndpointError("this worker's access has been taken away: the plugin was unregistered.")
+            raise TokenEndpointError("this worker can no longer read: the plugin was unregistered.")
         if threading.get_ident() == self._loop_thread:
             raise TokenEndpointError(
                 "a coroutine in the worker's event loop cannot wait for a token",
                 next_step="read in a task that is an ordinary function",
             )
-        # a `TokenSource` makes one attempt when it renews early, and more when a reader needs the token
+        # A `TokenSource` makes one attempt when it renews early, and several when a reader is waiting.
         reader_waits = attempts > 1
         request = asyncio.run_coroutine_threadsafe(self.ask(urgent=reader_waits), self._loop)
         self._request = request
         try:
             self.number, token = request.result(timeout=3 * WAIT_SECONDS)
         except (OSError, concurrent.futures.CancelledError) as error:
-            raise self.trouble(error) from None
+            raise self.unreachable(error) from None
         finally:
             request.cancel()
             self._request = None
         return token
 
     def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
-        """Never asked for: workers have no password."""
-        raise TokenEndpointError("a Dask worker has no password; its client has.")
+        """Raise an error: workers have no password. Part of the `Endpoint` protocol."""
+        raise TokenEndpointError("a Dask worker has no password; only its client has one.")
 
-    def trouble(self, error: BaseException) -> TokenEndpointError:
+    def unreachable(self, error: BaseException) -> TokenEndpointError:
+        """Return the exception for a scheduler that did not answer."""
         reason = str(error) or type(error).__name__
         return TokenEndpointError(
             f"the Dask scheduler could not be asked for a token for {self._host}: {reason}",
@@ -178,8 +188,8 @@ class _DeskEndpoint:
         )
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Make the request under way fail, and all later ones."""
         self._closed = True
-        request = self._request  # a source makes one at a time
+        request = self._request
         if request is not None:
             request.cancel()
