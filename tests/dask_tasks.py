@@ -1,4 +1,4 @@
-"""The tasks of Dask workers in tests, in a module that the workers can import."""
+"""Tasks for Dask workers in tests, in a module that workers can import."""
 
 import os
 
@@ -13,7 +13,7 @@ from rio_terrascope.gdal.options import HEADER_FILE, PATH_OPTIONS, PROCESS_OPTIO
 
 
 def read(url, file, column, row, size=64):
-    """Read a window with plain rasterio, compare it with the file, and return the worker that read it."""
+    """Compare a window with the local file, and return the id of the process that read it."""
     window = Window(column, row, size, size)
     with rasterio.open(url) as src, rasterio.open(file) as local:
         np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
@@ -21,7 +21,7 @@ def read(url, file, column, row, size=64):
 
 
 def read_much(url, file):
-    """Check the pixels that the package's functions read in a terrascope_env without an account."""
+    """Compare `read_windows` and `sample`, in a terrascope_env without a username, with the local file."""
     windows = [Window(6000, 17000 + 300 * n, 64, 64) for n in range(4)]
     points = [(6.61, 0.19), (6.73, 0.34)]
     with terrascope_env():
@@ -34,7 +34,7 @@ def read_much(url, file):
 
 
 def try_plainly(url):
-    """Open with plain rasterio, and return the outcome."""
+    """Open with plain rasterio, and return "read" or the error."""
     try:
         rasterio.open(url).close()
     except RasterioIOError as error:
@@ -43,7 +43,7 @@ def try_plainly(url):
 
 
 def try_with_recovery(url):
-    """Open in a terrascope_env of the task's own, as unchanged code does, and return the outcome."""
+    """Open in an env of the task's own, and return "read" or the error."""
     try:
         with terrascope_env() as env, env.open(url):
             return "read"
@@ -54,7 +54,7 @@ def try_with_recovery(url):
 
 
 def options_of(url_prefix):
-    """Return the parts of the login that are set in the worker's GDAL."""
+    """Return the options of this package that are set in the worker's GDAL."""
     options = {
         key: libgdal.get_path_option(url_prefix, key)
         for key in (HEADER_FILE, *PATH_OPTIONS)
@@ -73,7 +73,7 @@ def environment():
 
 
 def hold_a_login(address, username, password, settings):  # pragma: no cover - a process of its own
-    """Run a client that registers the plugin and then waits to be killed."""
+    """Register the plugin as a client, then do nothing until killed."""
     from distributed import Client
 
     from rio_terrascope.distributed import TerrascopePlugin

@@ -1,6 +1,6 @@
-"""Count token requests from a growing Dask cluster, and print the table that README shows.
+"""Count the token requests of Dask clusters of several sizes, and print the table for README.
 
-Run it from the project's root::
+Run this from the repository's root::
 
     python tests/benchmarks/cluster.py
 """
@@ -25,14 +25,14 @@ USER, PASSWORD = "measured", "not-a-secret"
 
 
 def read(url: str, number: int) -> float:
-    """Open a URL that GDAL has not seen, and read a window."""
+    """Read a window of a URL that is new to GDAL."""
     with rasterio.open(f"{url}?{number}") as src:
         return float(src.read(1, window=Window(9000, 17000, 256, 256)).mean())
 
 
 def measure(server: Sandbox, workers: int) -> str:
-    """Let a cluster read for a while, and return a row of the table."""
-    settings = Settings(token_url=server.token_url, origins=(server.origin,))
+    """Read with a cluster for `SECONDS`, and return a row of the table."""
+    settings = Settings.from_environ(server.environ)
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -46,7 +46,7 @@ def measure(server: Sandbox, workers: int) -> str:
             urls = [server.url()] * 4 * workers
             futures = client.map(read, urls, range(tasks, tasks + len(urls)), pure=False)
             wait(futures, timeout=60)
-            client.gather(futures)  # raises the error of a task
+            client.gather(futures)  # raises the exception of a task that failed
             tasks += len(urls)
         minutes = (time.monotonic() - began) / 60
         token_requests = server.requests("sso")
@@ -59,7 +59,7 @@ def measure(server: Sandbox, workers: int) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure clusters of 1, 4 and 8 workers."""
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         tile = Path(folder) / "ESA_WorldCover_10m_2020_v100_N00E006_Map.tif"

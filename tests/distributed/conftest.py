@@ -1,4 +1,4 @@
-"""Stand-ins for Terrascope, and logins there. Workers inherit the environment, so it does not name them."""
+"""Sandboxes that the environment does not name, because workers inherit it; and logins at them."""
 
 import time
 
@@ -13,21 +13,21 @@ ACCOUNT = {"username": "cluster-user", "password": "a-password-like-no-other-in-
 
 @pytest.fixture(scope="module")
 def steady(tiles):
-    """A stand-in whose tokens live 300 s."""
+    """A sandbox whose tokens live 300 s."""
     with Sandbox(tiles=tiles, **ACCOUNT) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def brief(tiles):
-    """A stand-in whose tokens live 2 s."""
+    """A sandbox whose tokens live 2 s."""
     with Sandbox(tiles=tiles, **ACCOUNT, token_lifetime=2.0) as server:
         yield server
 
 
 @pytest.fixture
 def log_in():
-    """Make plugins; their logins end with the test."""
+    """Create a plugin, which logs in. The login ends with the test."""
     plugins = []
 
     def log_in(server, **options):
@@ -55,7 +55,7 @@ def register(client, log_in):
 
 @pytest.fixture(scope="module")
 def until():
-    """Ask until the answer satisfies a condition, and return it."""
+    """Call a function until its answer satisfies a condition, and return the answer."""
 
     def until(answer, wanted, seconds=30):
         deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""The process of a Dask client that holds a login, on a cluster without workers."""
+"""The client's side, on a cluster without workers."""
 
 import pytest
 from distributed import Client

@@ -1,4 +1,4 @@
-"""The desk on the scheduler, asked as clients and workers ask it."""
+"""The scheduler's side: the desk, called as clients and workers call it."""
 
 import asyncio
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ def short_patience(monkeypatch):
 
 
 async def opened():
-    """Open a desk; `desk.events` are what its scheduler has told clients."""
+    """Return an open desk. Its `events` are those that the scheduler has sent to clients."""
     tokens = TokenDesk()
     tokens.events = []
     await tokens.start(
@@ -37,7 +37,7 @@ def test_a_worker_gets_a_later_token_at_once_or_waits_for_it():
         assert not waiting.done()
         await put(tokens, 2)
         assert (await waiting)["number"] == 2
-        await put(tokens, 1)  # it was under way for longer
+        await put(tokens, 1)  # delayed on its way
         assert (await tokens.get("a-login", 1, False))["number"] == 2
 
     asyncio.run(work())
@@ -53,7 +53,7 @@ def test_the_client_is_asked_once_for_the_next_token():
         assert [message for _, message in tokens.events] == [{"action": "renew", "number": 1}]
         await put(tokens, 2)
         assert (await tokens.get("a-login", 1, True))["number"] == 2
-        assert len(tokens.events) == 1, "it was there"
+        assert len(tokens.events) == 1, "the token was there already"
 
     asyncio.run(work())
 
@@ -80,7 +80,7 @@ def test_nobody_waits_for_a_client_that_is_gone(leave):
             tokens.remove_client(None, "a-client")
         async with asyncio.timeout(0.1):
             assert (await waiting)["abandoned"]
-        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1", "it is valid"
+        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1", "still valid"
         await put(tokens, 2)
         assert not (await tokens.get("a-login", 1, False))["abandoned"]
 

@@ -1,4 +1,4 @@
-"""A Dask cluster reads with one login, which only its client holds."""
+"""The whole plugin on a Dask cluster: one login, which only the client holds."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ def workers_runtime(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(workers_runtime):
     with (
-        # a worker that is killed is given up for good where its nanny, on a busy machine, takes longer
+        # on a busy machine a nanny takes long to replace a killed worker; do not give it up before
         dask.config.set({"distributed.deploy.lost-worker-timeout": "100s"}),
         LocalCluster(
             n_workers=2,
@@ -49,7 +49,7 @@ def client(cluster, workers_runtime, until):
         yield client
         if "rio-terrascope" in client.run_on_scheduler(registered):
             client.unregister_worker_plugin("rio-terrascope")
-        # a worker that is being retired may take a moment
+        # wait for workers that are still closing
         until(lambda: list(workers_runtime.glob(FOLDERS)), lambda left: left == [])
 
 
@@ -66,7 +66,7 @@ def prefix_of(server):
 
 
 def jobs(server, count, seed):
-    """What `dask_tasks.read` takes, as sequences; each job is a URL that GDAL has not seen."""
+    """Return the arguments of `dask_tasks.read` as sequences. Each URL is new to GDAL."""
     windows = list(some_windows(count, size=64, seed=seed))
     urls = [f"{server.url()}?{seed}-{number}" for number in range(count)]
     file = str(server.file())
@@ -74,7 +74,7 @@ def jobs(server, count, seed):
 
 
 def results(futures):
-    """Wait for results; a cluster that hangs is an error."""
+    """Return the results. A cluster that hangs fails the test."""
     wait(futures, timeout=60)
     return [future.result() for future in futures]
 
@@ -100,7 +100,7 @@ def test_hundreds_of_tasks_while_workers_die_and_join(
             cluster.scale(3)
     client.wait_for_workers(3)
     seed = 0
-    # each after 1 s: more than three lifetimes
+    # a renewal a second, so this is more than three lifetimes
     while count < 300 or grants(brief.requests(), "refresh_token") < 7:
         seed += 1
         futures = client.map(dask_tasks.read, *jobs(brief, 50, seed), pure=False)
@@ -110,12 +110,12 @@ def test_hundreds_of_tasks_while_workers_die_and_join(
     elapsed = time.monotonic() - began
     assert count >= 300
     assert victim not in everybody
-    assert everybody <= readers, "all read, the restarted and the new one too"
+    assert everybody <= readers, "all have read, also the restarted worker and the new one"
     requests = brief.requests()
     assert tokens_sent(brief.requests("data")) == {"valid"}
     assert grants(requests, "password") == 1
-    assert grants(requests, "refresh_token") <= elapsed / 1.0 + 1  # what one process would make
-    assert len(list(workers_runtime.glob(FOLDERS))) == 3  # what the killed one left is swept
+    assert grants(requests, "refresh_token") <= elapsed / 1.0 + 1  # as many as one process makes
+    assert len(list(workers_runtime.glob(FOLDERS))) == 3  # the killed worker's file has been swept
     cluster.scale(2)
     until(lambda: client.run_on_scheduler(number_of_workers), lambda number: number == 2)
 
@@ -124,18 +124,18 @@ def test_restarted_workers_get_the_current_token(steady, client, register, until
     register(steady)
     before = set(client.run(os.getpid).values())
     steady.clear()
-    for pid in before:  # their nannies start others; client.restart() hangs now and then, with or without us
+    for pid in before:  # their nannies start others; client.restart() sometimes hangs, even without a plugin
         os.kill(pid, signal.SIGKILL)
     readers = set()
 
-    def read_more():  # not on given workers: Dask may still be replacing one
+    def read_more():  # on any worker: Dask may still be replacing one
         seed = 1000 + len(steady.requests())
         readers.update(results(client.map(dask_tasks.read, *jobs(steady, 12, seed), pure=False)))
         return set(client.run(os.getpid).values()) - before
 
     until(read_more, lambda everybody: len(everybody) == 2 and everybody <= readers, seconds=90)
     assert not readers & before
-    # tasks raise where they may not read; a thread of a worker that closes may still run, for nobody
+    # A refused task would have raised. A thread of a closing worker may still read, without a token.
     assert tokens_sent(steady.requests("data")) <= {"valid", "none"}
     assert steady.requests("sso") == []
 
@@ -163,7 +163,7 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
         assert holds(memory, token.access_token)
         for secret in secrets:
             assert not holds(memory, secret)
-    # what Dask would show or write down of the scheduler
+    # everything that Dask shows or writes about the scheduler
     client.dump_cluster_state(str(tmp_path / "dump"), format="yaml")
     (dump,) = tmp_path.glob("dump*")
     shown = dump.read_text() + str(client.get_events()) + str(client.get_scheduler_logs()) + repr(plugin)
@@ -176,7 +176,7 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
 
 
 def memory_of(pid):
-    """Read what a process may write to: where Python keeps its objects."""
+    """Return the writable memory of a process, where Python keeps its objects."""
     parts = []
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -186,7 +186,7 @@ def memory_of(pid):
                 memory.seek(start)
                 try:
                     parts.append(memory.read(end - start))
-                except OSError:  # it was given back meanwhile
+                except OSError:  # unmapped since
                     continue
     return parts
 
@@ -252,7 +252,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
         return result(client.submit(dask_tasks.try_with_recovery, url, pure=False))
 
     gone = "TokenEndpointError: the Dask client that holds the login at 127.0.0.1 is gone"
-    # GDAL's own words come first where the token dies in the middle of an opening
+    # if the token expires while a file is being opened, GDAL's own message comes first
     said = until(attempt, lambda answer: answer.startswith(gone))
     assert "Next: connect a client" in said
     assert "401" in result(client.submit(dask_tasks.try_plainly, url + "plainly", pure=False))
@@ -264,10 +264,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
 def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, client, register, until):
     plugin = register(steady)
     plugin.close()
-    until(
-        lambda: client.run_on_scheduler(abandoned),
-        lambda answer: answer,
-    )
+    until(lambda: client.run_on_scheduler(abandoned), bool)
     client.run_on_scheduler(expire)
     os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)  # its nanny starts another
     until(lambda: logs_of_workers(client), lambda logs: "cannot read from Terrascope yet" in logs)
@@ -278,7 +275,7 @@ def test_a_worker_that_joins_without_the_client_waits_for_the_next(steady, clien
 def logs_of_workers(client):
     try:
         return str(client.get_worker_logs())
-    except OSError:  # of one that was just killed
+    except OSError:  # a worker was just killed
         return ""
 
 

@@ -1,4 +1,4 @@
-"""A worker's login, with a desk that answers what a test wants."""
+"""The worker's side, with a fake scheduler."""
 
 import asyncio
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ SETTINGS = Settings(token_url="http://127.0.0.1:9/token", origins=("http://127.0
 
 
 class Desk:
-    """A scheduler whose desk numbers its tokens from 1, and notes what it is asked."""
+    """A scheduler that has a new token for each request, numbered from 1, and records the requests."""
 
     def __init__(self, seconds_left=300.0):
         self.seconds_left = seconds_left
@@ -30,16 +30,16 @@ class Desk:
 
 
 def on_a_worker(desk, work):
-    """Open a worker's login in an event loop, call `work` with its env in a thread, and close it."""
+    """Open a worker's login in an event loop, await `work` with it, and close it."""
 
     async def run():
         worker = SimpleNamespace(address="tcp://worker", scheduler=desk)
-        reader = WorkerLogin("a-login", SETTINGS, {}, worker)
-        await reader.open()
+        login = WorkerLogin("a-login", SETTINGS, {}, worker)
+        await login.open()
         try:
-            await work(reader)
+            await work(login)
         finally:
-            reader.close()
+            login.close()
 
     asyncio.run(run())
 
@@ -47,18 +47,18 @@ def on_a_worker(desk, work):
 def test_each_token_is_asked_for_by_the_number_of_the_last():
     desk = Desk()
 
-    async def work(reader):
-        assert (await asyncio.to_thread(reader._env.refresh)).access_token == "token-2"
-        assert (await asyncio.to_thread(reader._env.refresh)).access_token == "token-3"
+    async def work(login):
+        assert (await asyncio.to_thread(login._env.refresh)).access_token == "token-2"
+        assert (await asyncio.to_thread(login._env.refresh)).access_token == "token-3"
 
     on_a_worker(desk, work)
-    assert desk.asked == [(0, False), (1, True), (2, True)], "a reader that needs one asks urgently"
+    assert desk.asked == [(0, False), (1, True), (2, True)], "a reader waits, so it is urgent"
 
 
 def test_an_early_renewal_is_not_urgent(until):
     desk = Desk(seconds_left=0.4)
 
-    async def work(reader):
+    async def work(login):
         await asyncio.to_thread(until, lambda: desk.asked, lambda asked: len(asked) >= 3)
 
     on_a_worker(desk, work)
@@ -66,30 +66,30 @@ def test_an_early_renewal_is_not_urgent(until):
 
 
 def test_the_event_loop_cannot_wait_for_a_token():
-    async def work(reader):
+    async def work(login):
         with pytest.raises(TokenEndpointError, match=r"event loop cannot wait.*Next: read in a task"):
-            reader._env.refresh()
+            login._env.refresh()
 
     on_a_worker(Desk(), work)
 
 
 def test_a_forked_child_gets_no_new_token():
-    async def work(reader):
+    async def work(login):
         def refresh():
             with pytest.raises(TokenEndpointError, match=r"forked child.*Next: read in the task itself"):
-                reader._env.refresh()
+                login._env.refresh()
 
         await asyncio.to_thread(in_child, refresh)
 
     on_a_worker(Desk(), work)
 
 
-def test_a_worker_whose_access_was_taken_away_asks_no_more():
+def test_a_closed_login_makes_no_request():
     desk = Desk()
 
-    async def work(reader):
-        tokens = reader._env.tokens
-        reader.close()
+    async def work(login):
+        tokens = login._env.tokens
+        login.close()
         with pytest.raises(TokenEndpointError, match="no longer read: the plugin was unregistered"):
             await asyncio.to_thread(tokens.refresh)
 
