@@ -31,7 +31,7 @@ class WorkerLogin:
         self._worker = worker
         self._endpoint = _DeskEndpoint(login, settings, worker)
         self._tokens: TokenSource | None = None
-        self._env: _WorkerEnv | None = None
+        self._env: TerrascopeEnv | None = None
         self._joining: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -83,13 +83,8 @@ class WorkerLogin:
                 continue  # `open` has logged it
 
     def _enter(self, tokens: TokenSource) -> None:
-        env = _WorkerEnv(settings=self._settings, tokens=tokens, **self._gdal_options)
-        env.__enter__()
-        self._env = env
-
-
-class _WorkerEnv(TerrascopeEnv):
-    _standing = True
+        env = TerrascopeEnv(settings=self._settings, tokens=tokens, **self._gdal_options)
+        self._env = env.enter_for_process()
 
 
 class _DeskEndpoint:
