@@ -1,17 +1,12 @@
 """Which part of a raster is meant: a window of pixels, and perhaps a geometry within it."""
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
@@ -123,94 +118,6 @@ def geometry_region(
         raise ValueError("the geometry has no area.")
     window = bounds_window(dataset, (west, south, east, north), crs=dataset.crs)
     return Region(window, tuple(geometries), all_touched)
-
-
-def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
-    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of them.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    geometries : list of mapping
-        Polygons and multi-polygons.
-    crs : str
-        What they are in: longitudes and latitudes (RFC 7946), but for files from before that
-        standard which name another CRS.
-
-    Raises
-    ------
-    ValueError
-        If it is no GeoJSON, or holds no polygon.
-    OSError
-        If it cannot be read.
-    """
-    document = load_geojson(path)
-    geometries = list(_polygons(document, str(path)))
-    if not geometries:
-        raise ValueError(f"{path} holds no polygon.")
-    return geometries, named_crs(document)
-
-
-def load_geojson(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read a GeoJSON file as it is; ValueError where it is none."""
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
-        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{path} is not GeoJSON{where}.") from None
-    if not isinstance(document, dict) or "type" not in document:
-        raise ValueError(f"{path} is not GeoJSON: it has no type.")
-    return document
-
-
-def named_crs(document: Mapping[str, Any]) -> str:
-    """Return the CRS that a GeoJSON document of the old standard names, else the standard's own."""
-    try:
-        return str(CRS.from_user_input(document["crs"]["properties"]["name"]).to_string())
-    except (KeyError, TypeError, CRSError):
-        return "EPSG:4326"
-
-
-def _polygons(document: Any, path: str) -> Iterator[Geometry]:
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind == "FeatureCollection":
-        for feature in document.get("features") or []:
-            yield from _polygons(feature, path)
-    elif kind == "Feature":
-        if document.get("geometry") is not None:
-            yield from _polygons(document["geometry"], path)
-    elif kind == "GeometryCollection":
-        for geometry in document.get("geometries") or []:
-            yield from _polygons(geometry, path)
-    elif kind in ("Polygon", "MultiPolygon"):
-        rings = document.get("coordinates") or []
-        for ring in rings if kind == "Polygon" else [ring for polygon in rings for ring in polygon]:
-            if len(ring) < 4 or not all(_is_position(position) for position in ring):
-                raise ValueError(
-                    f"{path} holds a polygon whose ring has fewer than four positions, or broken ones."
-                )
-        if rings:
-            yield {"type": kind, "coordinates": _flat(rings)}
-    elif kind not in ("Point", "MultiPoint", "LineString", "MultiLineString"):
-        raise ValueError(f"{path} is not GeoJSON: it holds a {kind!r}.")
-
-
-def _is_position(position: Any) -> bool:
-    return (
-        isinstance(position, list)
-        and len(position) >= 2
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in position[:2])
-    )
-
-
-def _flat(coordinates: Any) -> Any:
-    """Drop heights, which some tools write and masks do not want."""
-    if _is_position(coordinates):
-        return coordinates[:2]
-    return [_flat(part) for part in coordinates]
 
 
 def _points(coordinates: Any) -> Iterator[tuple[float, float]]:

@@ -143,13 +143,13 @@ def chosen_region(
     all_touched: bool = False,
 ) -> "Region":
     """Return the part of a raster that the options name; all of it where they name none."""
-    from rio_terrascope.analysis import regions
+    from rio_terrascope.analysis import regions, vector
 
     if bbox is not None:
         return regions.box_region(dataset, bbox, crs=bbox_crs or DEGREES)
     if window is not None:
         return regions.window_region(dataset, *window)
     if geometry is not None:
-        geometries, crs = regions.read_geometries(geometry)
+        geometries, crs = vector.read_geometries(geometry)
         return regions.geometry_region(dataset, geometries, crs=crs, all_touched=all_touched)
     return regions.whole(dataset)
