@@ -138,7 +138,7 @@ def worldcover(
     if output is None:
         click.echo("\n".join(urls))
         return
-    from rio_terrascope.analysis.mosaics import write_worldcover
+    from rio_terrascope.analysis.cog import write_worldcover
     from rio_terrascope.cli.access import access
 
     with (
