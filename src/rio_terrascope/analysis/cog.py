@@ -17,10 +17,11 @@ from rasterio.windows import Window
 from rasterio.windows import bounds as bounds_of
 
 from rio_terrascope import worldcover
-from rio_terrascope.analysis.pieces import BYTES_AT_ONCE, has_data, has_mask, read_order
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress, block_windows
 from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape
+from rio_terrascope.reading.grid import BYTES_AT_ONCE, read_order
+from rio_terrascope.reading.masks import has_data, has_mask
 
 BLOCK = 512  # of the output, GDAL's own choice for COGs
 _STEP = 1024  # rows, a tile's blocks

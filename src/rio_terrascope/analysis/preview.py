@@ -18,11 +18,11 @@ from rasterio.transform import Affine
 
 from rio_terrascope.analysis.areas import pixel_areas
 from rio_terrascope.analysis.classes import class_labels, is_worldcover
-from rio_terrascope.analysis.pieces import has_data
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.analysis.zonal import is_class_map
 from rio_terrascope.errors import install_advice
 from rio_terrascope.reading.bbox import check_indexes, read_shape
+from rio_terrascope.reading.masks import has_data
 
 NO_DATA = (238, 242, 245)  # where a map shows nothing: nearly white
 STRETCH = (2, 98)  # percentiles that become black and white

@@ -1,17 +1,23 @@
 """What is in a region of a raster: the area of each class, or the statistics of a band."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from rio_terrascope.analysis.areas import pixel_areas, total_area
-from rio_terrascope.analysis.pieces import read_pieces
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress
+from rio_terrascope.reading.grid import read_order
+from rio_terrascope.reading.masks import has_data
+
+PIXELS_AT_ONCE = 4 * 2**20  # for who computes: temporary arrays of eight bytes a pixel stay small
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,67 @@ def summarize(
         for band, pixels, counts in zip(bands, piece.pixels, piece.counts, strict=True):
             running[band].add(pixels[counts])
     return [running[band].summary(band) for band in bands]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Pixels of a region.
+
+    Attributes
+    ----------
+    window : rasterio.windows.Window
+        Where they are in the raster.
+    pixels : ndarray, shape (bands, rows, columns)
+    counts : ndarray of bool, shape (bands, rows, columns)
+        Which of them hold data and lie inside of the region's geometries.
+    transform : Affine
+    """
+
+    window: Window
+    pixels: npt.NDArray[Any]
+    counts: npt.NDArray[np.bool_]
+    transform: Affine
+
+
+def read_pieces(
+    dataset: Any, region: Region, *, bands: Sequence[int] = (1,), progress: Progress | None = None
+) -> Iterator[Piece]:
+    """Read a region at full resolution, in pieces of a few million pixels.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    region : Region
+    bands : sequence of int
+    progress : callable, optional
+        Called with the number of pixels read, and of all.
+
+    Yields
+    ------
+    Piece
+        Together they are the region's window.
+    """
+    total = region.window.width * region.window.height
+    done = 0
+    for window in read_order(dataset, region.window, len(bands)):
+        pixels = dataset.read(list(bands), window=window)
+        counts = has_data(dataset, pixels, window, bands)
+        for rows in _cuts(window, len(bands)):
+            part = Window(window.col_off, window.row_off + rows.start, window.width, rows.stop - rows.start)
+            transform = dataset.window_transform(part)
+            inside = counts[:, rows]
+            if region.geometries:
+                inside = inside & ~region.outside(transform, (part.height, part.width))
+            yield Piece(part, pixels[:, rows], inside, transform)
+        done += window.width * window.height
+        if progress is not None:
+            progress(done, total)
+
+
+def _cuts(window: Window, count: int) -> Iterator[slice]:
+    step = max(1, PIXELS_AT_ONCE // (window.width * count))
+    for start in range(0, window.height, step):
+        yield slice(start, min(start + step, window.height))
 
 
 def _values_in(pixels: npt.NDArray[Any]) -> list[int]:

@@ -19,6 +19,8 @@ from rasterio.windows import Window
 # as 6 + 7 / 12000 is an edge, and floating point misses it by some 1e-10 of a pixel.
 ON_THE_EDGE = 1e-6
 
+BYTES_AT_ONCE = 16 * 2**20  # one read: 16 WorldCover blocks side by side, which GDAL fetches in one request
+
 _CHUNK = 100_000  # points that rasterio reprojects at once: it makes Python lists of them
 
 
@@ -108,6 +110,15 @@ def block_windows(
     for row_start, row_stop in _cuts(window.row_off, window.height, height):
         for col_start, col_stop in _cuts(window.col_off, window.width, width):
             yield Window(col_start, row_start, col_stop - col_start, row_stop - row_start)
+
+
+def read_order(dataset: Any, window: Window, count: int) -> Iterator[Window]:
+    """Cut a window into reads of whole blocks, as wide as fits, since blocks of a row follow each other."""
+    rows, columns = dataset.block_shapes[0]
+    itemsize = max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    blocks = max(1, BYTES_AT_ONCE // (rows * columns * count * itemsize))
+    across = max(1, min(blocks, -(-window.width // columns)))
+    yield from block_windows(window, (rows, columns), blocks=(max(1, blocks // across), across))
 
 
 def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
