@@ -21,7 +21,7 @@ from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress, block_windows
 from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape
 from rio_terrascope.reading.grid import BYTES_AT_ONCE, read_order
-from rio_terrascope.reading.masks import has_data, has_mask
+from rio_terrascope.reading.masks import has_mask, valid_pixels
 
 BLOCK = 512  # of the output, GDAL's own choice for COGs
 _STEP = 1024  # rows, a tile's blocks
@@ -94,7 +94,7 @@ def extract(
             pixels = read_shape(dataset, source, (target.height, target.width), bands)
             outside = region.outside(out.window_transform(target), pixels.shape[1:])
             if masked:
-                counts = has_data(dataset, pixels, source, bands).all(axis=0)
+                counts = valid_pixels(dataset, pixels, source, bands).all(axis=0)
                 out.write_mask(counts & ~outside, window=target)
             elif region.geometries:
                 pixels[:, outside] = nodata

@@ -22,7 +22,7 @@ from rio_terrascope.analysis.regions import Region
 from rio_terrascope.analysis.zonal import is_class_map
 from rio_terrascope.errors import install_advice
 from rio_terrascope.reading.bbox import check_indexes, read_shape
-from rio_terrascope.reading.masks import has_data
+from rio_terrascope.reading.masks import valid_pixels
 
 NO_DATA = (238, 242, 245)  # where a map shows nothing: nearly white
 STRETCH = (2, 98)  # percentiles that become black and white
@@ -85,7 +85,7 @@ def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[i
     window = region.window
     shape = _shape(dataset, region, size)
     pixels = read_shape(dataset, window, shape, bands)
-    counts = has_data(dataset, pixels, window, bands).all(axis=0)
+    counts = valid_pixels(dataset, pixels, window, bands).all(axis=0)
     scale = Affine.scale(window.width / shape[1], window.height / shape[0])
     transform = dataset.window_transform(window) * scale
     counts &= ~region.outside(transform, shape)

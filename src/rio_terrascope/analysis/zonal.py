@@ -15,7 +15,7 @@ from rio_terrascope.analysis.areas import pixel_areas, total_area
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress
 from rio_terrascope.reading.grid import read_order
-from rio_terrascope.reading.masks import has_data
+from rio_terrascope.reading.masks import valid_pixels
 
 PIXELS_AT_ONCE = 4 * 2**20  # for who computes: temporary arrays of eight bytes a pixel stay small
 
@@ -172,7 +172,7 @@ def read_pieces(
     done = 0
     for window in read_order(dataset, region.window, len(bands)):
         pixels = dataset.read(list(bands), window=window)
-        counts = has_data(dataset, pixels, window, bands)
+        counts = valid_pixels(dataset, pixels, window, bands)
         for rows in _cuts(window, len(bands)):
             part = Window(window.col_off, window.row_off + rows.start, window.width, rows.stop - rows.start)
             transform = dataset.window_transform(part)

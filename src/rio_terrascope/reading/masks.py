@@ -1,4 +1,10 @@
-"""Which pixels hold data."""
+"""Which pixels hold data: the one rule for sampling, statistics, pictures and written masks.
+
+If a raster has a mask band or an alpha band, that band decides, and otherwise the nodata value. NaN is
+never data: not beside another nodata value, not without one, and not under a mask band that marks it
+as valid. GDAL's statistics skip NaN in the same way. ``dataset.read(masked=True)`` does not: rasterio
+masks NaN only if it is the nodata value.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,22 +15,59 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 
-def has_data(
-    dataset: Any, pixels: npt.NDArray[Any], window: Window, bands: Sequence[int]
-) -> npt.NDArray[np.bool_]:
-    """Tell of each pixel whether it holds data: by the nodata value, or whatever mask the raster has."""
-    if has_mask(dataset, bands):
-        return np.asarray(dataset.read_masks(list(bands), window=window, out_shape=pixels.shape) != 0)
-    counts = np.ones(pixels.shape, bool)
-    for index, band in enumerate(bands):
-        nodata = dataset.nodatavals[band - 1]
-        if nodata is not None:
-            # NaN is no data whatever the nodata value is
-            counts[index] = ~np.isnan(pixels[index]) if np.isnan(nodata) else pixels[index] != nodata
-    return counts
-
-
 def has_mask(dataset: Any, bands: Sequence[int]) -> bool:
-    """Tell whether more than a nodata value says where there is data: a mask band, an alpha band."""
+    """Tell whether a mask or alpha band, rather than a nodata value, marks the pixels without data."""
     plain = ([MaskFlags.nodata], [MaskFlags.all_valid])
     return any(dataset.mask_flag_enums[band - 1] not in plain for band in bands)
+
+
+def valid_pixels(
+    dataset: Any, pixels: npt.NDArray[Any], window: Window, bands: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Tell for each pixel of a window whether it holds data.
+
+    Parameters
+    ----------
+    dataset : rasterio.DatasetReader
+    pixels : ndarray, shape (bands, rows, columns)
+        What was read of the window, in any resolution.
+    window : rasterio.windows.Window
+    bands : sequence of int
+
+    Returns
+    -------
+    ndarray of bool, shape (bands, rows, columns)
+    """
+    mask = None
+    if has_mask(dataset, bands):
+        mask = dataset.read_masks(list(bands), window=window, out_shape=pixels.shape)
+    return is_valid(pixels, [dataset.nodatavals[band - 1] for band in bands], mask)
+
+
+def is_valid(
+    pixels: npt.NDArray[Any], nodata: Sequence[float | None], mask: npt.NDArray[Any] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Tell for each pixel whether it holds data.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, ...)
+    nodata : sequence of float or None
+        The nodata value of each band.
+    mask : ndarray of uint8, optional
+        The pixels' masks as `read_masks` returns them, for rasters that have a mask (`has_mask`).
+
+    Returns
+    -------
+    ndarray of bool, shape (bands, ...)
+    """
+    if mask is not None:
+        valid = np.asarray(mask != 0)
+    else:
+        valid = np.ones(pixels.shape, bool)
+        for band, value in enumerate(nodata):
+            if value is not None:
+                valid[band] = pixels[band] != value
+    if pixels.dtype.kind in "fc":
+        valid &= ~np.isnan(pixels)
+    return valid

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -16,6 +15,7 @@ from rio_terrascope.reading.bbox import check_indexes
 from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import pixels_of, reproject
+from rio_terrascope.reading.masks import has_mask, is_valid
 from rio_terrascope.reading.workers import Progress, Workers
 
 # Neighbouring blocks are read together, up to so many pixels over all bands: GDAL makes one request of
@@ -58,8 +58,8 @@ def sample(
     -------
     numpy.ma.MaskedArray, shape (points, bands)
         In the rasters' dtype and the order of the points. Masked where there is no data: by the
-        raster's own mask or nodata value, and where a point lies in no raster. A pixel owns its top
-        and left edges, so a point on a raster's right or bottom edge is outside of it.
+        raster's own mask or nodata value, where the value is NaN, and where a point lies in no raster.
+        A pixel owns its top and left edges, so a point on a raster's right or bottom edge is outside.
 
     Raises
     ------
@@ -121,7 +121,7 @@ class _Layout:
     bands: list[int]
     dtype: np.dtype[Any]
     nodata: list[float | None]
-    has_mask: bool  # of another kind than a nodata value: a mask band, an alpha band
+    has_mask: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,6 @@ class _Read:
 
 def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:
     bands = check_indexes(indexes, dataset.count, url)
-    plain = ([MaskFlags.nodata], [MaskFlags.all_valid])
     return _Layout(
         url=url,
         transform=dataset.transform,
@@ -159,7 +158,7 @@ def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Lay
         bands=bands,
         dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
         nodata=[dataset.nodatavals[band - 1] for band in bands],
-        has_mask=any(dataset.mask_flag_enums[band - 1] not in plain for band in bands),
+        has_mask=has_mask(dataset, bands),
     )
 
 
@@ -230,13 +229,7 @@ def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any
     """Return values and mask of the points of a read, both of shape (points, bands)."""
     window = read.window
     at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
-    values = dataset.read(layout.bands, window=window)[at].T
+    values = dataset.read(layout.bands, window=window)[at]
     check_located(dataset, window)
-    if layout.has_mask:
-        return values, dataset.read_masks(layout.bands, window=window)[at].T == 0
-    mask = np.zeros(values.shape, bool)
-    for band, nodata in enumerate(layout.nodata):
-        if nodata is not None:
-            column = values[:, band]
-            mask[:, band] = np.isnan(column) if np.isnan(nodata) else column == column.dtype.type(nodata)
-    return values, mask
+    mask = dataset.read_masks(layout.bands, window=window)[at] if layout.has_mask else None
+    return values.T, ~is_valid(values, layout.nodata, mask).T

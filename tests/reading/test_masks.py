@@ -1,0 +1,98 @@
+"""One rule says which pixels hold data, for sample, statistics, pictures and written masks."""
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from rio_terrascope import sample
+from rio_terrascope.analysis.cog import extract
+from rio_terrascope.analysis.preview import picture
+from rio_terrascope.analysis.regions import whole
+from rio_terrascope.analysis.zonal import summarize
+from rio_terrascope.reading.masks import has_mask, valid_pixels
+
+PIXELS = np.array([[1, 2, np.nan, -9999], [np.nan, 3, 4, 5]], "float32")
+IS_NAN, IS_NODATA = np.isnan(PIXELS), PIXELS == -9999
+MASKED = np.zeros(PIXELS.shape, bool)
+MASKED[:, 1] = True
+WHOLE = Window(0, 0, 4, 2)
+
+# what marks pixels as invalid, and the pixels that hold data then
+KINDS = {
+    "nodata": ({"nodata": -9999}, ~IS_NAN & ~IS_NODATA),
+    "no nodata": ({}, ~IS_NAN),
+    "NaN as nodata": ({"nodata": np.nan}, ~IS_NAN),
+    "mask band": ({"mask": True}, ~IS_NAN & ~MASKED),
+    "mask band and nodata": ({"mask": True, "nodata": -9999}, ~IS_NAN & ~MASKED),
+}
+
+
+def write(path, pixels, *, mask=False, alpha=False, nodata=None):
+    profile = {"driver": "GTiff", "height": 2, "width": 4, "count": 1 + alpha, "dtype": pixels.dtype}
+    profile |= {"crs": "EPSG:4326", "transform": from_origin(0, 2, 1, 1), "nodata": nodata}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as out:
+        if alpha:
+            out.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+            out.write(np.where(MASKED, 0, 255).astype(pixels.dtype), 2)
+        out.write(pixels, 1)
+        if mask:
+            out.write_mask(~MASKED)
+    return path
+
+
+@pytest.fixture(params=KINDS)
+def raster(request, tmp_path):
+    """A raster with NaN, opened, and which of its pixels hold data."""
+    kind, valid = KINDS[request.param]
+    with rasterio.open(write(tmp_path / "in.tif", PIXELS, **kind)) as dataset:
+        assert has_mask(dataset, [1]) == ("mask" in kind)
+        yield dataset, valid
+
+
+def test_nan_is_never_data(raster):
+    dataset, valid = raster
+    np.testing.assert_array_equal(valid_pixels(dataset, dataset.read([1]), WHOLE, [1])[0], valid)
+
+
+def test_nan_in_samples(raster):
+    dataset, valid = raster
+    points = [(column + 0.5, 1.5 - row) for row in range(2) for column in range(4)]
+    values = sample(dataset.name, points, indexes=1)
+    np.testing.assert_array_equal(values.mask.reshape(2, 4), ~valid)
+    np.testing.assert_array_equal(values.compressed(), PIXELS[valid])
+
+
+def test_nan_in_statistics(raster):
+    dataset, valid = raster
+    (found,) = summarize(dataset, whole(dataset), bands=[1])
+    assert (found.count, found.min, found.max) == (valid.sum(), PIXELS[valid].min(), PIXELS[valid].max())
+    assert found.mean == pytest.approx(PIXELS[valid].mean(dtype="float64"))
+
+
+def test_nan_in_pictures(raster):
+    dataset, valid = raster
+    drawn = picture(dataset, whole(dataset), bands=[1])
+    np.testing.assert_array_equal(drawn.colours[..., 3] == 255, valid)
+
+
+def test_nan_in_written_masks(raster, tmp_path):
+    dataset, valid = raster
+    extract(dataset, tmp_path / "out.tif", whole(dataset), indexes=[1])
+    with rasterio.open(tmp_path / "out.tif") as out:
+        np.testing.assert_array_equal(out.read(1), PIXELS)
+        np.testing.assert_array_equal(valid_pixels(out, out.read([1]), WHOLE, [1])[0], valid)
+        if has_mask(dataset, [1]):
+            np.testing.assert_array_equal(out.read_masks(1) != 0, valid)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])  # an alpha band of another type masks nothing
+@pytest.mark.parametrize("kind", [{"nodata": 3}, {}, {"mask": True}, {"alpha": True}])
+def test_whole_numbers_follow_gdals_mask(tmp_path, dtype, kind):
+    pixels = np.arange(8).reshape(2, 4).astype(dtype)
+    with rasterio.open(write(tmp_path / "in.tif", pixels, **kind)) as dataset:
+        valid = valid_pixels(dataset, dataset.read(), WHOLE, dataset.indexes)
+        np.testing.assert_array_equal(valid, dataset.read_masks() != 0)
+        assert valid.all() == (kind == {})
