@@ -18,9 +18,10 @@ from rasterio.windows import bounds as bounds_of
 
 from rio_terrascope import worldcover
 from rio_terrascope.analysis.regions import Region
-from rio_terrascope.reading import Progress, block_windows
+from rio_terrascope.errors import with_next_step
+from rio_terrascope.reading import Progress
 from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape
-from rio_terrascope.reading.grid import BYTES_AT_ONCE, read_order
+from rio_terrascope.reading.grid import cut_window
 from rio_terrascope.reading.masks import has_mask, valid_pixels
 
 BLOCK = 512  # of the output, GDAL's own choice for COGs
@@ -74,23 +75,25 @@ def extract(
     nodata = dataset.nodatavals[bands[0] - 1] if nodata is None else nodata
     masked = has_mask(dataset, bands)
     if region.geometries and nodata is None and not masked:
-        raise ValueError("the raster has no nodata value to mask with. Next: name one with --nodata.")
+        raise ValueError(
+            with_next_step("the raster has no nodata value to mask with", "name one with --nodata")
+        )
     scale = Affine.scale(window.width / shape[1], window.height / shape[0])
     transform = dataset.window_transform(window) * scale
-    pieces = _pieces(dataset, window, shape, len(bands))
+    dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
     done = 0
     with cog(
         path,
         height=shape[0],
         width=shape[1],
         count=len(bands),
-        dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
+        dtype=dtype,
         crs=dataset.crs,
         transform=transform,
         nodata=nodata,
     ) as out:
         copy_metadata(dataset, out, bands)
-        for source, target in pieces:
+        for source, target in _reads(dataset, window, shape, len(bands) * dtype.itemsize):
             pixels = read_shape(dataset, source, (target.height, target.width), bands)
             outside = region.outside(out.window_transform(target), pixels.shape[1:])
             if masked:
@@ -98,7 +101,7 @@ def extract(
                 out.write_mask(counts & ~outside, window=target)
             elif region.geometries:
                 pixels[:, outside] = nodata
-            write_checked(out, path, pixels, target)
+            _write(out, path, pixels, target)
             done += target.width * target.height
             if progress is not None:
                 progress(done, shape[0] * shape[1])
@@ -130,8 +133,6 @@ def write_worldcover(
     profile = worldcover.grid_profile(bbox, resolution)
     height, width, transform = profile["height"], profile["width"], profile["transform"]
     size = abs(transform.e)
-    blocks = max(1, BYTES_AT_ONCE // _STEP**2)
-    across = max(1, min(blocks, -(-width // _STEP)))
     done = 0
     with cog(
         path,
@@ -147,9 +148,7 @@ def write_worldcover(
         colours = {entry.value: (*entry.color, 255) for entry in worldcover.LEGEND}
         out.write_colormap(1, {worldcover.NODATA: (0, 0, 0, 0)} | colours)
         out.update_tags(**_tags(year))
-        for window in block_windows(
-            Window(0, 0, width, height), (_STEP, _STEP), blocks=(max(1, blocks // across), across)
-        ):
+        for window in cut_window(Window(0, 0, width, height), (_STEP, _STEP), 1):
             west, south, east, north = bounds_of(window, transform)
             # beyond the antimeridian the grid goes on above 180
             if west > 180 - size / 2:
@@ -158,7 +157,7 @@ def write_worldcover(
                 east -= 360
             box = (max(-180.0, west), max(-90.0, south), min(180.0, east), min(90.0, north))
             pixels, _ = worldcover.read(box, year, resolution)
-            write_checked(out, path, pixels, window)
+            _write(out, path, pixels, window)
             done += window.width * window.height
             if progress is not None:
                 progress(done, width * height)
@@ -216,7 +215,7 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
         base.unlink(missing_ok=True)
 
 
-def write_checked(out: Any, path: str | os.PathLike[str], pixels: npt.NDArray[Any], window: Window) -> None:
+def _write(out: Any, path: str | os.PathLike[str], pixels: npt.NDArray[Any], window: Window) -> None:
     """Write pixels into what `cog` has opened; OSError where the disk has no room for them."""
     _check_space(Path(path), 2 * pixels.nbytes)
     out.write(pixels, window=window)
@@ -245,31 +244,19 @@ def _check_space(path: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _pieces(
-    dataset: Any, window: Window, shape: tuple[int, int], count: int
+def _reads(
+    dataset: Any, window: Window, shape: tuple[int, int], pixel_bytes: int
 ) -> Iterator[tuple[Window, Window]]:
     """Yield what to read, and where it goes in the output."""
     if shape == (window.height, window.width):
-        for source in read_order(dataset, window, count):
+        for source in cut_window(window, dataset.block_shapes[0], pixel_bytes):
             left, top = source.col_off - window.col_off, source.row_off - window.row_off
             yield source, Window(left, top, source.width, source.height)
         return
     down, across = window.height / shape[0], window.width / shape[1]
-    itemsize = max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    blocks = max(1, BYTES_AT_ONCE // (BLOCK * BLOCK * count * itemsize))
-    wide = min(blocks, -(-shape[1] // BLOCK))
-    for target in block_windows(
-        Window(0, 0, shape[1], shape[0]), (BLOCK, BLOCK), blocks=(max(1, blocks // wide), wide)
-    ):
-        yield (
-            Window(
-                window.col_off + target.col_off * across,
-                window.row_off + target.row_off * down,
-                target.width * across,
-                target.height * down,
-            ),
-            target,
-        )
+    for target in cut_window(Window(0, 0, shape[1], shape[0]), (BLOCK, BLOCK), pixel_bytes):
+        left, top = window.col_off + target.col_off * across, window.row_off + target.row_off * down
+        yield Window(left, top, target.width * across, target.height * down), target
 
 
 def _tags(year: int) -> dict[str, str]:

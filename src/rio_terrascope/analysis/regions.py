@@ -1,17 +1,19 @@
 """Which part of a raster is meant: a window of pixels, and perhaps a geometry within it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
-from rasterio.features import geometry_mask
+from rasterio.features import bounds, geometry_mask
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 from rasterio.windows import Window
 
+from rio_terrascope.errors import with_next_step
 from rio_terrascope.reading import bounds_window
 
 Geometry = Mapping[str, Any]
@@ -110,19 +112,12 @@ def geometry_region(
     """
     if dataset.crs is not None and CRS.from_user_input(crs) != dataset.crs:
         geometries = [transform_geom(crs, dataset.crs, geometry) for geometry in geometries]
-    points = np.array([point for geometry in geometries for point in _points(geometry["coordinates"])])
-    if not np.isfinite(points).all():
-        raise ValueError("the geometry cannot be expressed in the raster's CRS. Next: check its coordinates.")
-    (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
-    if west == east or south == north:
+    box = bounds({"type": "GeometryCollection", "geometries": geometries})
+    if not all(map(math.isfinite, box)):
+        raise ValueError(
+            with_next_step("the geometry cannot be expressed in the raster's CRS", "check its coordinates")
+        )
+    if box[0] == box[2] or box[1] == box[3]:
         raise ValueError("the geometry has no area.")
-    window = bounds_window(dataset, (west, south, east, north), crs=dataset.crs)
+    window = bounds_window(dataset, box, crs=dataset.crs)
     return Region(window, tuple(geometries), all_touched)
-
-
-def _points(coordinates: Any) -> Iterator[tuple[float, float]]:
-    if isinstance(coordinates[0], int | float):
-        yield coordinates[0], coordinates[1]
-    else:
-        for part in coordinates:
-            yield from _points(part)

@@ -14,10 +14,10 @@ from rasterio.windows import Window
 from rio_terrascope.analysis.areas import pixel_areas, total_area
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress
-from rio_terrascope.reading.grid import read_order
+from rio_terrascope.reading.grid import cut_window
 from rio_terrascope.reading.masks import valid_pixels
 
-PIXELS_AT_ONCE = 4 * 2**20  # for who computes: temporary arrays of eight bytes a pixel stay small
+PIXELS_AT_ONCE = 4 * 2**20  # computing takes temporary arrays of eight bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,11 @@ def class_areas(dataset: Any, region: Region, *, progress: Progress | None = Non
         raise ValueError(f"the values are {dataset.dtypes[0]}, which are no classes.")
     pixels: dict[int, int] = {}
     areas: dict[int, float] = {}
-    for piece in read_pieces(dataset, region, progress=progress):
-        band, counts = piece.pixels[0], piece.counts[0]
+    for (band,), (counts,), transform in _parts(dataset, region, [1], progress):
         values = _values_in(band[counts])
         if len(values) == 0:
             continue  # the sea, mostly: nothing to measure
-        each = pixel_areas(piece.transform, band.shape, dataset.crs)
+        each = pixel_areas(transform, band.shape, dataset.crs)
         for value in values:
             chosen = (band == value) & counts
             pixels[value] = pixels.get(value, 0) + int(np.count_nonzero(chosen))
@@ -124,71 +123,40 @@ def summarize(
     """
     bands = bands or list(dataset.indexes)
     running = {band: _Running() for band in bands}
-    for piece in read_pieces(dataset, region, bands=bands, progress=progress):
-        for band, pixels, counts in zip(bands, piece.pixels, piece.counts, strict=True):
-            running[band].add(pixels[counts])
+    for pixels, counts, _ in _parts(dataset, region, bands, progress):
+        for band, values, chosen in zip(bands, pixels, counts, strict=True):
+            running[band].add(values[chosen])
     return [running[band].summary(band) for band in bands]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Pixels of a region.
-
-    Attributes
-    ----------
-    window : rasterio.windows.Window
-        Where they are in the raster.
-    pixels : ndarray, shape (bands, rows, columns)
-    counts : ndarray of bool, shape (bands, rows, columns)
-        Which of them hold data and lie inside of the region's geometries.
-    transform : Affine
-    """
-
-    window: Window
-    pixels: npt.NDArray[Any]
-    counts: npt.NDArray[np.bool_]
-    transform: Affine
-
-
-def read_pieces(
-    dataset: Any, region: Region, *, bands: Sequence[int] = (1,), progress: Progress | None = None
-) -> Iterator[Piece]:
-    """Read a region at full resolution, in pieces of a few million pixels.
-
-    Parameters
-    ----------
-    dataset : rasterio.DatasetReader
-    region : Region
-    bands : sequence of int
-    progress : callable, optional
-        Called with the number of pixels read, and of all.
+def _parts(
+    dataset: Any, region: Region, bands: Sequence[int], progress: Progress | None
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_], Affine]]:
+    """Read a region at full resolution, a few million pixels at a time.
 
     Yields
     ------
-    Piece
-        Together they are the region's window.
+    pixels : ndarray, shape (bands, rows, columns)
+    counts : ndarray of bool, shape (bands, rows, columns)
+        Which pixels hold data and lie inside the region's geometries.
+    transform : Affine
     """
     total = region.window.width * region.window.height
     done = 0
-    for window in read_order(dataset, region.window, len(bands)):
+    pixel_bytes = len(bands) * max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    for window in cut_window(region.window, dataset.block_shapes[0], pixel_bytes):
         pixels = dataset.read(list(bands), window=window)
-        counts = valid_pixels(dataset, pixels, window, bands)
-        for rows in _cuts(window, len(bands)):
-            part = Window(window.col_off, window.row_off + rows.start, window.width, rows.stop - rows.start)
+        valid = valid_pixels(dataset, pixels, window, bands)
+        step = max(1, PIXELS_AT_ONCE // (window.width * len(bands)))
+        for top in range(0, window.height, step):
+            rows = slice(top, min(top + step, window.height))
+            part = Window(window.col_off, window.row_off + top, window.width, rows.stop - top)
             transform = dataset.window_transform(part)
-            inside = counts[:, rows]
-            if region.geometries:
-                inside = inside & ~region.outside(transform, (part.height, part.width))
-            yield Piece(part, pixels[:, rows], inside, transform)
+            outside = region.outside(transform, (part.height, part.width))
+            yield pixels[:, rows], valid[:, rows] & ~outside, transform
         done += window.width * window.height
         if progress is not None:
             progress(done, total)
-
-
-def _cuts(window: Window, count: int) -> Iterator[slice]:
-    step = max(1, PIXELS_AT_ONCE // (window.width * count))
-    for start in range(0, window.height, step):
-        yield slice(start, min(start + step, window.height))
 
 
 def _values_in(pixels: npt.NDArray[Any]) -> list[int]:

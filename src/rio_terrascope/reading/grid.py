@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 from rasterio.crs import CRS
+from rasterio.transform import Affine
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
@@ -19,7 +19,7 @@ from rasterio.windows import Window
 # as 6 + 7 / 12000 is an edge, and floating point misses it by some 1e-10 of a pixel.
 ON_THE_EDGE = 1e-6
 
-BYTES_AT_ONCE = 16 * 2**20  # one read: 16 WorldCover blocks side by side, which GDAL fetches in one request
+BYTES_AT_ONCE = 16 * 2**20  # one read: 16 blocks of WorldCover
 
 _CHUNK = 100_000  # points that rasterio reprojects at once: it makes Python lists of them
 
@@ -112,13 +112,29 @@ def block_windows(
             yield Window(col_start, row_start, col_stop - col_start, row_stop - row_start)
 
 
-def read_order(dataset: Any, window: Window, count: int) -> Iterator[Window]:
-    """Cut a window into reads of whole blocks, as wide as fits, since blocks of a row follow each other."""
-    rows, columns = dataset.block_shapes[0]
-    itemsize = max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    blocks = max(1, BYTES_AT_ONCE // (rows * columns * count * itemsize))
-    across = max(1, min(blocks, -(-window.width // columns)))
-    yield from block_windows(window, (rows, columns), blocks=(max(1, blocks // across), across))
+def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -> Iterator[Window]:
+    """Cut a window into reads of whole blocks, each of at most 16 MiB.
+
+    A read is as wide as that allows. Blocks of a row follow each other in the file, so GDAL fetches
+    them in one request.
+
+    Parameters
+    ----------
+    window : rasterio.windows.Window
+        Of whole pixels.
+    block_shape : tuple of int
+        Rows and columns of a block.
+    pixel_bytes : int
+        The bytes of a pixel in all bands that are read.
+
+    Yields
+    ------
+    rasterio.windows.Window
+        The reads, row by row; together they are the window.
+    """
+    blocks = max(1, BYTES_AT_ONCE // (block_shape[0] * block_shape[1] * pixel_bytes))
+    across = min(blocks, -(-window.width // block_shape[1]))
+    yield from block_windows(window, block_shape, blocks=(blocks // across, across))
 
 
 def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
