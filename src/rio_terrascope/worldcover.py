@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioIOError
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
 from rio_terrascope.gdal import messages
-from rio_terrascope.reading.bbox import read_shape
+from rio_terrascope.reading.bbox import check_resolution, read_shape
 from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.grid import ON_THE_EDGE, floor_pixel
+from rio_terrascope.reading.grid import ON_THE_EDGE, box_numbers, floor_pixel
 from rio_terrascope.reading.workers import Progress, Workers
 from rio_terrascope.settings import Settings
 
@@ -205,8 +205,7 @@ def read(
     ...     land_cover, profile = read((5.5, -0.5, 8, 2), 2021, resolution=0.001)
     """
     check_year(year)
-    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
-        raise ValueError(f"resolution is {resolution!r}; it has to be greater than 0.")
+    check_resolution(resolution)
     grid = _Grid.of(bbox, _factor(resolution))
     origin = origin or _origin()
     array = np.full((1, grid.rows, grid.columns), NODATA, np.uint8)
@@ -293,10 +292,7 @@ class _Grid:
     @classmethod
     def of(cls, bbox: Sequence[float], factor: int) -> "_Grid":
         """Find the pixels that a box has a share of."""
-        try:
-            west, south, east, north = (float(value) for value in bbox)
-        except (TypeError, ValueError):
-            raise ValueError(f"a box is four numbers, west, south, east, north; this is {bbox!r}.") from None
+        west, south, east, north = box_numbers(bbox)
         # so that NaN is refused too
         if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
             raise ValueError(

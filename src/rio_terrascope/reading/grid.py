@@ -147,10 +147,7 @@ def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
 
 def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     """Return a box as four floats, west < east and south < north, or raise ValueError."""
-    try:
-        west, south, east, north = (float(value) for value in bbox)
-    except (TypeError, ValueError):
-        raise ValueError(f"a box is four numbers, west, south, east, north; this is {bbox!r}.") from None
+    west, south, east, north = box_numbers(bbox)
     if not all(map(math.isfinite, (west, south, east, north))):
         raise ValueError(f"the box {tuple(bbox)} is not finite.")
     if south >= north:
@@ -160,6 +157,15 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
             f"the box {tuple(bbox)} has its west ({west}) at or beyond its east ({east}). "
             "Where it crosses the antimeridian, read its two halves."
         )
+    return west, south, east, north
+
+
+def box_numbers(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return a box as four floats, or raise ValueError."""
+    try:
+        west, south, east, north = (float(value) for value in bbox)
+    except (TypeError, ValueError):
+        raise ValueError(f"a box is four numbers, west, south, east, north; this is {bbox!r}.") from None
     return west, south, east, north
 
 
