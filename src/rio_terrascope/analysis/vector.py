@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from rio_terrascope.analysis.regions import Geometry
+from rio_terrascope.errors import with_next_step
 
 _DEGREES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"), ("long", "lat"))
 _OTHERS = (("x", "y"),)
@@ -73,6 +74,39 @@ def read_points(source: str, *, crs: str | None = None) -> Points:
     return _from_csv(text, name, crs)
 
 
+def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
+    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of them.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    geometries : list of mapping
+        Polygons and multi-polygons.
+    crs : str
+        What they are in: longitudes and latitudes (RFC 7946), but for files from before that
+        standard which name another CRS.
+
+    Raises
+    ------
+    ValueError
+        If it is no GeoJSON, or holds no polygon.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        text = _text(Path(path))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not GeoJSON.") from None
+    document = _parsed(text, str(path))
+    geometries = list(_polygons(document, str(path)))
+    if not geometries:
+        raise ValueError(f"{path} holds no polygon.")
+    return geometries, _named_crs(document)
+
+
 def _text(path: Path) -> str:
     # newline: a cell may hold line ends of its own
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -92,7 +126,9 @@ def _from_csv(text: str, name: str, crs: str | None) -> Points:
             f"{name} has no columns lon and lat, or x and y; its first row is {first.strip()[:80]!r}."
         )
     if crs is None and found in _OTHERS:
-        raise ValueError(f"{name} has columns x and y: of which CRS? Next: add --crs, EPSG:32632 say.")
+        raise ValueError(
+            with_next_step(f"{name} has columns x and y, and no CRS", "add --crs, for example EPSG:32632")
+        )
     x, y = (lowered.index(column) for column in found)
     rows: list[list[str]] = []
     coordinates: list[tuple[float, float]] = []
@@ -121,12 +157,8 @@ def _number(cell: str, column: str, where: str) -> float:
 
 
 def _from_geojson(text: str, name: str, crs: str | None) -> Points:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{name} is not GeoJSON{where}.") from None
-    features = document.get("features") if document.get("type") == "FeatureCollection" else [document]
+    document = _parsed(text, name)
+    features = document.get("features") if document["type"] == "FeatureCollection" else [document]
     if not isinstance(features, list):
         raise ValueError(f"{name} is not GeoJSON: its features are no list.")
     properties: list[dict[str, Any]] = []
@@ -147,7 +179,7 @@ def _from_geojson(text: str, name: str, crs: str | None) -> Points:
         if not isinstance(described, dict | None):
             raise ValueError(f"{where} has properties that are no object.")
         properties.append(described or {})
-    crs = crs or named_crs(document)
+    crs = crs or _named_crs(document)
     axes = ["lon", "lat"] if crs in ("EPSG:4326", "OGC:CRS84") else ["x", "y"]
     # in the order in which they first come up; a property cannot hide a coordinate
     keys = list(dict.fromkeys(key for each in properties for key in each if key not in axes))
@@ -164,48 +196,18 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
-    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of them.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    geometries : list of mapping
-        Polygons and multi-polygons.
-    crs : str
-        What they are in: longitudes and latitudes (RFC 7946), but for files from before that
-        standard which name another CRS.
-
-    Raises
-    ------
-    ValueError
-        If it is no GeoJSON, or holds no polygon.
-    OSError
-        If it cannot be read.
-    """
-    document = load_geojson(path)
-    geometries = list(_polygons(document, str(path)))
-    if not geometries:
-        raise ValueError(f"{path} holds no polygon.")
-    return geometries, named_crs(document)
-
-
-def load_geojson(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read a GeoJSON file as it is; ValueError where it is none."""
+def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError and JSONDecodeError are kinds
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{path} is not GeoJSON{where}.") from None
+        raise ValueError(f"{name} is not GeoJSON{where}.") from None
     if not isinstance(document, dict) or "type" not in document:
-        raise ValueError(f"{path} is not GeoJSON: it has no type.")
+        raise ValueError(f"{name} is not GeoJSON: it has no type.")
     return document
 
 
-def named_crs(document: Mapping[str, Any]) -> str:
+def _named_crs(document: Mapping[str, Any]) -> str:
     """Return the CRS that a GeoJSON document of the old standard names, else the standard's own."""
     try:
         return str(CRS.from_user_input(document["crs"]["properties"]["name"]).to_string())
