@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.shutil import copy
-from rasterio.transform import Affine
 from rasterio.windows import Window
 from rasterio.windows import bounds as bounds_of
 
@@ -20,7 +19,7 @@ from rio_terrascope import worldcover
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.reading import Progress
-from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape
+from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape, read_transform
 from rio_terrascope.reading.grid import cut_window
 from rio_terrascope.reading.masks import has_mask, valid_pixels
 
@@ -78,8 +77,6 @@ def extract(
         raise ValueError(
             with_next_step("the raster has no nodata value to mask with", "name one with --nodata")
         )
-    scale = Affine.scale(window.width / shape[1], window.height / shape[0])
-    transform = dataset.window_transform(window) * scale
     dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
     done = 0
     with cog(
@@ -89,7 +86,7 @@ def extract(
         count=len(bands),
         dtype=dtype,
         crs=dataset.crs,
-        transform=transform,
+        transform=read_transform(dataset, window, shape),
         nodata=nodata,
     ) as out:
         copy_metadata(dataset, out, bands)

@@ -20,8 +20,8 @@ from rio_terrascope.analysis.areas import pixel_areas
 from rio_terrascope.analysis.classes import class_labels, is_worldcover
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.analysis.zonal import is_class_map
-from rio_terrascope.errors import install_advice
-from rio_terrascope.reading.bbox import check_indexes, read_shape
+from rio_terrascope.errors import install_advice, with_next_step
+from rio_terrascope.reading.bbox import check_indexes, read_shape, read_transform
 from rio_terrascope.reading.masks import valid_pixels
 
 NO_DATA = (238, 242, 245)  # where a map shows nothing: nearly white
@@ -86,8 +86,7 @@ def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[i
     shape = _shape(dataset, region, size)
     pixels = read_shape(dataset, window, shape, bands)
     counts = valid_pixels(dataset, pixels, window, bands).all(axis=0)
-    scale = Affine.scale(window.width / shape[1], window.height / shape[0])
-    transform = dataset.window_transform(window) * scale
+    transform = read_transform(dataset, window, shape)
     counts &= ~region.outside(transform, shape)
     colours = np.zeros((*shape, 4), np.uint8)
     colours[..., 3] = np.where(counts, 255, 0)
@@ -367,7 +366,9 @@ def _pillow() -> tuple[Any, Any, Any]:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
         raise ImportError(
-            f"a picture with a legend needs Pillow. Next: {install_advice('preview')}; or add "
-            "--no-legend for the plain pixels."
+            with_next_step(
+                "a picture with a legend needs Pillow",
+                f"{install_advice('preview')}; or add --no-legend for the plain pixels",
+            )
         ) from None
     return Image, ImageDraw, ImageFont

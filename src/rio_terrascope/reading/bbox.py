@@ -117,19 +117,24 @@ def read_shape(
     return array
 
 
+def read_transform(dataset: Any, window: Window, shape: tuple[int, int]) -> Affine:
+    """Return the transform of a window that is read in a shape."""
+    native = dataset.window_transform(window)
+    x, y = window.width / shape[1], window.height / shape[0]
+    return Affine(native.a * x, native.b * y, native.c, native.d * x, native.e * y, native.f)
+
+
 def profile_of(dataset: Any, window: Window, array: npt.NDArray[Any]) -> dict[str, Any]:
     """Return a profile to write an array of a window of the dataset with."""
     count, rows, columns = array.shape
     profile: dict[str, Any] = dict(dataset.profile)
-    native = dataset.window_transform(window)
-    x, y = window.width / columns, window.height / rows
     profile.update(
         driver="GTiff",
         count=count,
         height=rows,
         width=columns,
         dtype=array.dtype.name,
-        transform=Affine(native.a * x, native.b * y, native.c, native.d * x, native.e * y, native.f),
+        transform=read_transform(dataset, window, (rows, columns)),
     )
     return profile
 
