@@ -1,1 +1,1 @@
-"""What the commands compute."""
+"""What the commands compute: classes, statistics, areas, pictures and files."""

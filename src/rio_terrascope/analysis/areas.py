@@ -1,10 +1,9 @@
-"""The true area of pixels: on the ellipsoid, whatever grid they lie on.
+"""The true area of pixels, measured on the ellipsoid for grids in any CRS.
 
-Latitude is turned into an area by the formula for the zone of an ellipsoid between the equator and
-a parallel: J. P. Snyder, Map Projections: A Working Manual, USGS Professional Paper 1395 (1987),
-equation 3-12 (q), and page 17 (authalic sphere). In the plane with the coordinates a * longitude and
-a * q / 2, which is Lambert's cylindrical equal-area projection (ibid., equations 10-14 and 10-15 at
-the equator), every area is true.
+The area between the equator and a parallel follows from a closed formula: J. P. Snyder, Map Projections:
+A Working Manual, USGS Professional Paper 1395 (1987), equation 3-12 (q), and page 17 (authalic sphere).
+With the coordinates a * longitude and a * q / 2, the ellipsoid becomes a plane in which every area is
+true: Lambert's cylindrical equal-area projection (equations 10-14 and 10-15 at the equator).
 """
 
 import math
@@ -20,10 +19,10 @@ from rasterio.warp import transform as reproject
 
 Floats = npt.NDArray[np.float64]
 
-# Metres. A grid that is not of latitudes and longitudes is measured in patches of about this size;
-# within one all pixels count the same. Its scale changes by less than 0.1 % over that distance.
+# A grid that is not one of latitudes and longitudes is measured in patches of about this many metres.
+# All pixels of a patch get the same area; the scale changes by less than 0.1 % over this distance.
 _PATCH = 500.0
-_MOST_PIXELS_TO_A_PATCH = 256  # along a side
+_MOST_PIXELS_PER_PATCH = 256  # along each side
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Ellipsoid:
 
     @classmethod
     def of(cls, crs: CRS) -> "Ellipsoid":
-        """Return the ellipsoid of a CRS; WGS 84 where it names none."""
+        """Return the ellipsoid of a CRS, or WGS 84 if the CRS names none."""
         found = re.search(r'(?:SPHEROID|ELLIPSOID)\["[^"]*",([\d.eE+]+),([\d.eE+]+)', crs.to_wkt())
         if found is None:
             return cls()
@@ -43,13 +42,13 @@ class Ellipsoid:
         return cls(float(found[1]), 1 / inverse if inverse else 0.0)
 
     def equal_area_y(self, latitude: npt.ArrayLike) -> Floats:
-        """Return a * q / 2 of latitudes in radians: Snyder's equation 3-12."""
+        """Return a * q / 2 for latitudes in radians: Snyder's equation 3-12."""
         sine = np.sin(np.asarray(latitude, dtype=np.float64))
-        squared = self.flattening * (2 - self.flattening)  # of the eccentricity
+        squared = self.flattening * (2 - self.flattening)  # the eccentricity, squared
         if squared == 0:
             return np.asarray(self.semi_major * sine)
         e = math.sqrt(squared)
-        # atanh(e sin) is the formula's -1/2 ln((1 - e sin) / (1 + e sin))
+        # atanh(e sin) equals the formula's -1/2 ln((1 - e sin) / (1 + e sin))
         q = (1 - squared) * (sine / (1 - squared * sine**2) + np.arctanh(e * sine) / e)
         return np.asarray(self.semi_major * q / 2)
 
@@ -60,24 +59,24 @@ def pixel_areas(transform: Affine, shape: tuple[int, int], crs: CRS | None) -> F
     Parameters
     ----------
     transform : Affine
-        From pixels to coordinates, as of a dataset or window.
+        From pixels to coordinates.
     shape : tuple of int
         Rows and columns.
     crs : CRS
-        What the coordinates are in. On a grid of latitudes and longitudes the areas are exact, on
-        the CRS's own ellipsoid. Any other is measured on WGS 84, in patches of about 500 m: what they add
-        up to is exact to 1e-6 or better, a single pixel to 1e-3 (but at a pole).
+        The CRS of the coordinates. On a grid of latitudes and longitudes the areas are exact, on the
+        ellipsoid of the CRS. Other grids are measured on WGS 84, in patches of about 500 m: the sum is
+        exact to 1e-6 or better, a single pixel to 1e-3, except at a pole.
 
     Returns
     -------
     ndarray
-        Square metres, to be broadcast to `shape`: shape (rows, 1) on a grid of latitudes and
-        longitudes, where all pixels of a row have the same area, else (rows, columns).
+        Square metres, in a shape that broadcasts to `shape`: (rows, 1) on a grid of latitudes and
+        longitudes, whose rows have pixels of equal area; otherwise (rows, columns).
 
     Raises
     ------
     ValueError
-        If there is no CRS.
+        If `crs` is None.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def pixel_areas(transform: Affine, shape: tuple[int, int], crs: CRS | None) -> F
         ellipsoid = Ellipsoid.of(crs)
         to_radians = _radians_per_unit(crs)
         edges = (transform.f + transform.e * np.arange(shape[0] + 1)) * to_radians
-        # beyond a pole there is nothing: some global grids have half a pixel there
+        # the part beyond a pole has no area: some global grids reach half a pixel too far
         height = np.abs(np.diff(ellipsoid.equal_area_y(np.clip(edges, -math.pi / 2, math.pi / 2))))
         width = ellipsoid.semi_major * abs(transform.a) * to_radians
         return np.asarray((height * width)[:, np.newaxis])
@@ -105,13 +104,13 @@ def pixel_areas(transform: Affine, shape: tuple[int, int], crs: CRS | None) -> F
 
 
 def total_area(chosen: npt.NDArray[np.bool_], areas: Floats) -> float:
-    """Add up the areas of the pixels that are chosen.
+    """Add up the areas of the chosen pixels.
 
     Parameters
     ----------
     chosen : ndarray of bool, shape (rows, columns)
     areas : ndarray
-        As `pixel_areas` returns it.
+        As `pixel_areas` returns them.
 
     Returns
     -------
@@ -137,7 +136,7 @@ def _patch_areas(
     )
     u, v = ellipsoid.semi_major * longitude, ellipsoid.equal_area_y(latitude)
     corners: list[Any] = [np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1]]
-    # from the first corner, so that a patch across the antimeridian is not as wide as the Earth
+    # relative to the first corner, so that a patch across the antimeridian is not as wide as the Earth
     around = 2 * math.pi * ellipsoid.semi_major
     us = [(u[corner] - u[corners[0]] + around / 2) % around - around / 2 for corner in corners]
     vs = [v[corner] - v[corners[0]] for corner in corners]
@@ -147,12 +146,12 @@ def _patch_areas(
 
 
 def _nodes(count: int, pixel_size: float) -> npt.NDArray[np.int64]:
-    step = min(max(1, round(_PATCH / pixel_size)), _MOST_PIXELS_TO_A_PATCH)
+    step = min(max(1, round(_PATCH / pixel_size)), _MOST_PIXELS_PER_PATCH)
     return np.unique(np.append(np.arange(0, count, step), count))
 
 
 def _pixel_size(transform: Affine, crs: CRS) -> float:
-    """Return about how many metres a pixel has along its longer side."""
+    """Return the approximate length of a pixel's longer side in metres."""
     size = max(math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e))
     metres = Ellipsoid().semi_major * _radians_per_unit(crs) if crs.is_geographic else crs.units_factor[1]
     return size * float(metres)

@@ -1,4 +1,4 @@
-"""What the values of a class map mean."""
+"""The meaning of a class map's values."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _LINE = re.compile(r"^\s*(\d+)\s+(\S.*?)\s*$", re.MULTILINE)
 
 
 def is_worldcover(dataset: Any) -> bool:
-    """Tell whether a raster has WorldCover's colours: so do its tiles, parts of them, and mosaics."""
+    """Tell whether a raster has WorldCover's colours, as its tiles, extracts and mosaics do."""
     try:
         colours = dataset.colormap(1)
     except ValueError:
@@ -18,7 +18,7 @@ def is_worldcover(dataset: Any) -> bool:
 
 
 def class_labels(dataset: Any) -> dict[int, str]:
-    """Return the names of a class map's values, as far as they are known.
+    """Return the names of a class map's values.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def class_labels(dataset: Any) -> dict[int, str]:
     Returns
     -------
     dict
-        WorldCover's where the raster has its colours, else those of a tag ``legend`` with lines such
-        as ``10  Tree cover``.
+        WorldCover's names if the raster has WorldCover's colours. Otherwise the names from the tag
+        ``legend``, whose lines look like ``10  Tree cover``; empty if there is no such tag.
     """
     if is_worldcover(dataset):
         return {entry.value: entry.label for entry in LEGEND}

@@ -1,4 +1,7 @@
-"""Part of a raster, written as a Cloud-Optimized GeoTIFF, in as little memory as you like."""
+"""Writing Cloud-Optimized GeoTIFFs: a region of a raster, or WorldCover over many tiles.
+
+Both are read and written a few blocks at a time, so the result may be larger than memory.
+"""
 
 import contextlib
 import errno
@@ -23,8 +26,8 @@ from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape,
 from rio_terrascope.reading.grid import cut_window
 from rio_terrascope.reading.masks import has_mask, valid_pixels
 
-BLOCK = 512  # of the output, GDAL's own choice for COGs
-_STEP = 1024  # rows, a tile's blocks
+BLOCK = 512  # rows and columns of the output's blocks: GDAL's default for COGs
+_TILE_BLOCK = 1024  # rows and columns of a WorldCover tile's blocks
 
 
 def extract(
@@ -40,33 +43,34 @@ def extract(
 ) -> None:
     """Copy a region of a raster into a Cloud-Optimized GeoTIFF.
 
-    Nodata, colour table, tags, descriptions, scales, offsets and units are kept. The region is read and
-    written piece by piece; a second file lies beside the output meanwhile, as large as it.
+    Nodata, colour table, tags, descriptions, scales, offsets and units are kept. A temporary file of
+    about the same size lies beside the output while it is written.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
     path : path-like
-        The file to write; one that is there is replaced.
+        The file to write. An existing file is replaced.
     region : Region
-        What lies outside of its geometries becomes nodata.
+        Pixels outside its geometries become nodata.
     resolution, max_size : optional
-        As of `read_bbox`: coarser pixels come from the overviews, and are the nearest ones.
+        As in `read_bbox`. Coarser pixels are the nearest ones of an overview.
     indexes : int or sequence of int, optional
-        Bands, from 1; all where not given.
+        The bands to copy, from 1. Default: all bands.
     nodata : float, optional
-        Nodata value of the output, where the raster has none.
+        The nodata value of the output. Default: that of the raster.
     progress : callable, optional
-        Called with the number of pixels written, and of all.
+        Called with the number of pixels written so far and the total.
 
     Raises
     ------
     ValueError
-        If an argument makes no sense, or there is no nodata value for what the geometries mask.
+        If an argument is invalid, or the region has geometries and there is neither a nodata value nor
+        a mask.
     OSError
         If the disk is full.
     rasterio.errors.RasterioIOError
-        If the raster cannot be read, or the file not be written.
+        If the raster cannot be read or the file cannot be written.
     """
     window = region.window
     bands = check_indexes(indexes, dataset.count, dataset.name)
@@ -112,20 +116,23 @@ def write_worldcover(
     resolution: float | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the map of a box as a Cloud-Optimized GeoTIFF, with its colours and credits.
+    """Write WorldCover's map of a box as a Cloud-Optimized GeoTIFF, with its colours and credits.
 
     Parameters
     ----------
     bbox, year, resolution
-        As of `worldcover.read`, which reads it, a part at a time.
+        As in `worldcover.read`.
     path : path-like
+        The file to write. An existing file is replaced.
     progress : callable, optional
-        Called with the number of pixels written, and of all.
+        Called with the number of pixels written so far and the total.
 
     Raises
     ------
     ValueError, AccessDeniedError, rasterio.errors.RasterioIOError
-        As `worldcover.read` does.
+        As in `worldcover.read`.
+    OSError
+        If the disk is full.
     """
     profile = worldcover.grid_profile(bbox, resolution)
     height, width, transform = profile["height"], profile["width"], profile["transform"]
@@ -141,13 +148,13 @@ def write_worldcover(
         transform=transform,
         nodata=profile["nodata"],
     ) as out:
-        # without which 0 would be drawn black where nodata is not looked at
+        # 0 is transparent: programs that ignore nodata would draw it black
         colours = {entry.value: (*entry.color, 255) for entry in worldcover.LEGEND}
         out.write_colormap(1, {worldcover.NODATA: (0, 0, 0, 0)} | colours)
         out.update_tags(**_tags(year))
-        for window in cut_window(Window(0, 0, width, height), (_STEP, _STEP), 1):
+        for window in cut_window(Window(0, 0, width, height), (_TILE_BLOCK, _TILE_BLOCK), 1):
             west, south, east, north = bounds_of(window, transform)
-            # beyond the antimeridian the grid goes on above 180
+            # the grid's longitudes continue above 180 beyond the antimeridian
             if west > 180 - size / 2:
                 west -= 360
             if east > 180 + size / 2:
@@ -162,15 +169,17 @@ def write_worldcover(
 
 @contextlib.contextmanager
 def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
-    """Open a dataset to write, which becomes a Cloud-Optimized GeoTIFF when the block ends well.
+    """Open a dataset for writing that becomes a Cloud-Optimized GeoTIFF when the block ends.
 
-    A COG cannot be written in pieces, so a plain GeoTIFF is, beside it, and is copied in the end.
+    A COG cannot be written window by window. The windows are therefore written to a plain GeoTIFF
+    beside it, which is copied at the end, or deleted if the block raises.
 
     Parameters
     ----------
     path : path-like
+        The file to write. An existing file is replaced.
     **profile
-        As for `rasterio.open`.
+        As in `rasterio.open`.
 
     Yields
     ------
@@ -178,7 +187,7 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     """
     path = Path(path)
     base = path.with_name(f"{path.stem}.base.tif")
-    # nearest never invents a class; means are for measurements
+    # of whole numbers, which may be classes, the overviews must not contain new values
     resampling = "nearest" if np.dtype(profile["dtype"]).kind in "iub" else "average"
     predictor = {"i": "standard", "u": "no", "f": "floating_point"}.get(np.dtype(profile["dtype"]).kind, "no")
     try:
@@ -190,13 +199,13 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
                 tiled=True,
                 blockxsize=BLOCK,
                 blockysize=BLOCK,
-                sparse_ok=True,  # a tile of sea takes no room, and no time
+                sparse_ok=True,  # blocks without data, such as the sea, take neither space nor time
                 compress="lzw",
                 bigtiff="if_safer",
                 **profile,
             ) as out:
                 yield out
-            _check_space(path, 2 * base.stat().st_size)  # the copy, and its overviews on the way
+            _check_space(path, 2 * base.stat().st_size)  # the copy, and its overviews before they are joined
             copy(
                 base,
                 path,
@@ -213,15 +222,15 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
 
 
 def _write(out: Any, path: str | os.PathLike[str], pixels: npt.NDArray[Any], window: Window) -> None:
-    """Write pixels into what `cog` has opened; OSError where the disk has no room for them."""
+    """Write pixels to a dataset from `cog`, or raise OSError if the disk has no space for them."""
     _check_space(Path(path), 2 * pixels.nbytes)
     out.write(pixels, window=window)
 
 
 def copy_metadata(source: Any, target: Any, bands: Sequence[int]) -> None:
-    """Copy what says how pixels are to be understood: colours, tags, descriptions, scales, units."""
+    """Copy what gives pixels their meaning: colours, tags, descriptions, scales, offsets and units."""
     tags = source.tags()
-    tags.pop("OVR_RESAMPLING_ALG", None)  # the output's overviews are its own
+    tags.pop("OVR_RESAMPLING_ALG", None)  # describes the source's overviews, not the output's
     target.update_tags(**tags)
     for number, band in enumerate(bands, start=1):
         target.update_tags(number, **{k: v for k, v in source.tags(band).items() if "STATISTICS" not in k})
@@ -236,7 +245,7 @@ def copy_metadata(source: Any, target: Any, bands: Sequence[int]) -> None:
 
 
 def _check_space(path: Path, needed: int) -> None:
-    """Raise OSError before GDAL meets a full disk, of which it says little, and some of it too late."""
+    """Raise OSError early: GDAL's errors about a full disk are vague, and some come too late."""
     if shutil.disk_usage(path.parent).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
@@ -244,7 +253,7 @@ def _check_space(path: Path, needed: int) -> None:
 def _reads(
     dataset: Any, window: Window, shape: tuple[int, int], pixel_bytes: int
 ) -> Iterator[tuple[Window, Window]]:
-    """Yield what to read, and where it goes in the output."""
+    """Yield windows to read, each with its window in the output."""
     if shape == (window.height, window.width):
         for source in cut_window(window, dataset.block_shapes[0], pixel_bytes):
             left, top = source.col_off - window.col_off, source.row_off - window.row_off

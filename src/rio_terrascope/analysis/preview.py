@@ -1,4 +1,4 @@
-"""Pictures of rasters: the plain pixels as a PNG, or a map with legend, scale and credits to show."""
+"""PNG pictures of rasters: the plain pixels, or a map with legend, scale and credits."""
 
 import math
 import os
@@ -24,10 +24,10 @@ from rio_terrascope.errors import install_advice, with_next_step
 from rio_terrascope.reading.bbox import check_indexes, read_shape, read_transform
 from rio_terrascope.reading.masks import valid_pixels
 
-NO_DATA = (238, 242, 245)  # where a map shows nothing: nearly white
-STRETCH = (2, 98)  # percentiles that become black and white
+NO_DATA = (238, 242, 245)  # the background of a map: nearly white
+STRETCH = (2, 98)  # the percentiles that get the darkest and the brightest colour
 
-# Nine colours of matplotlib's viridis (CC0), which stays in order for every kind of eyesight, and in print
+# Nine colours of matplotlib's viridis (CC0): its order is seen with every colour vision, and in grey print
 _VIRIDIS = np.array(
     [
         (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
@@ -40,18 +40,17 @@ _INK, _SOFT, _PAPER = (34, 40, 49), (110, 118, 129), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels to show.
+    """Coloured pixels.
 
     Attributes
     ----------
     colours : ndarray of uint8, shape (rows, columns, 4)
         Red, green, blue, opacity.
     transform : Affine
-        Of these pixels.
     classes : dict
-        The classes that are in it, with their colours; empty for a continuous raster.
+        The colour of each class in the picture; empty for a continuous raster.
     limits : tuple of float or None
-        The values that the darkest and brightest colour stand for, of a single continuous band.
+        For a single continuous band, the values of the darkest and the brightest colour.
     """
 
     colours: npt.NDArray[np.uint8]
@@ -61,27 +60,27 @@ class Picture:
 
 
 def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[int] | None = None) -> Picture:
-    """Read a region from the overview that fits, and give its pixels colours.
+    """Read a region from a suitable overview, and colour its pixels.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
     region : Region
     size : int
-        Pixels along the longer side, at most: nothing is magnified.
+        The most pixels along the longer side. Pixels are never magnified.
     bands : sequence of int, optional
-        One, or three for red, green and blue. Where not given: those that say they are red, green and
-        blue, else the first one.
+        One band, or three for red, green and blue. Default: the bands whose colour interpretation is
+        red, green and blue, otherwise the first band.
 
     Returns
     -------
     Picture
-        On a grid of latitudes and longitudes as wide and high as the region is in the middle, so that
-        islands keep their shape.
+        For a grid of latitudes and longitudes, the ratio of width to height is true at the middle of the
+        region, so that islands keep their shape.
     """
     bands = check_indexes(bands, dataset.count, dataset.name) if bands else _bands(dataset)
     if len(bands) not in (1, 3):
-        raise ValueError(f"a picture has one band, or three; these are {len(bands)}.")
+        raise ValueError(f"a picture has one band or three, not {len(bands)}.")
     window = region.window
     shape = _shape(dataset, region, size)
     pixels = read_shape(dataset, window, shape, bands)
@@ -108,26 +107,26 @@ def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[i
 
 
 def write_plain(picture: Picture, path: str | os.PathLike[str]) -> None:
-    """Write the pixels alone, transparent where there is no data."""
+    """Write the pixels alone; those without data are transparent."""
     rows, columns, bands = picture.colours.shape
     profile = {"driver": "PNG", "height": rows, "width": columns, "count": bands, "dtype": "uint8"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it is a picture
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture needs no CRS
         with rasterio.open(path, "w", **profile) as png:
             png.write(np.moveaxis(picture.colours, -1, 0))
 
 
 def write_map(picture: Picture, dataset: Any, path: str | os.PathLike[str], *, size: int = 1024) -> None:
-    """Write a map: the pixels in a frame, with degrees, a scale, the legend and the credits.
+    """Write a map: the pixels in a frame, with degrees, a scale, a legend and the credits.
 
     Parameters
     ----------
     picture : Picture
     dataset : rasterio.DatasetReader
-        Where it comes from: names, CRS, credits.
+        The raster that the picture was made from: the source of title, CRS and credits.
     path : path-like
     size : int
-        Pixels along the map's longer side; a smaller picture is magnified.
+        Pixels along the map's longer side. A smaller picture is magnified.
 
     Raises
     ------
@@ -138,7 +137,7 @@ def write_map(picture: Picture, dataset: Any, path: str | os.PathLike[str], *, s
 
 
 class _Sheet:
-    """A map being drawn; all lengths follow from the size."""
+    """Draws a map. All lengths are derived from its size."""
 
     def __init__(self, picture: Picture, dataset: Any, size: int) -> None:
         self._image, self._draw_module, self._font_module = _pillow()
@@ -147,7 +146,7 @@ class _Sheet:
         rows, columns = picture.colours.shape[:2]
         self._zoom = max(1.0, size / max(rows, columns))
         self._height, self._width = round(rows * self._zoom), round(columns * self._zoom)
-        self._unit = max(12, round(max(self._height, self._width) / 46))  # the height of the text
+        self._unit = max(12, round(max(self._height, self._width) / 46))  # the text's height
 
     def draw(self) -> Any:
         unit = self._unit
@@ -196,7 +195,7 @@ class _Sheet:
         return sheet
 
     def _map(self) -> Any:
-        """Lay the pixels on the colour for no data, magnified where they are few."""
+        """Return the pixels on the background, magnified to the map's size."""
         pixels = self._image.fromarray(self._picture.colours, "RGBA")
         if self._zoom > 1:
             pixels = pixels.resize((self._width, self._height), self._image.Resampling.NEAREST)
@@ -249,15 +248,15 @@ class _Sheet:
             words = f"{low + (high - low) * fraction:.3g}"
             draw.text((x + unit * 1.4, y), words, fill=_INK, font=font, anchor="lm")
 
-    def _scale_bar(self, draw: Any, box: tuple[int, int, int, int], room: int, font: Any) -> None:
-        """Draw the scale beside the map, under the legend, where there is room, else upon it."""
+    def _scale_bar(self, draw: Any, box: tuple[int, int, int, int], space: int, font: Any) -> None:
+        """Draw the scale bar under the legend if it is wide enough there, otherwise on the map."""
         metres = _ground_size(self._picture, self._dataset.crs)
         if metres is None:
             return
         unit = self._unit
-        beside = room >= unit * 6
+        beside = space >= unit * 6
         per_pixel = metres / self._zoom
-        length = _nice(min(room if beside else math.inf, self._width / 3) * per_pixel)
+        length = _nice(min(space if beside else math.inf, self._width / 3) * per_pixel)
         pixels = length / per_pixel
         words = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
         x, y = (box[2] + unit, box[3]) if beside else (box[0] + unit, box[3] - unit)
@@ -268,7 +267,7 @@ class _Sheet:
         draw.text((x + pixels / 2, y - unit // 2), words, fill=_INK, font=font, anchor="md")
 
     def _ticks(self, axis: str) -> list[tuple[str, float, str]]:
-        """Positions and names of a few round degrees along one side; none for other coordinates."""
+        """Return axis, position and label of a few round degrees; none if the CRS is projected."""
         crs, transform = self._dataset.crs, self._picture.transform
         if crs is None or not crs.is_geographic or transform.b or transform.d:
             return []
@@ -281,7 +280,7 @@ class _Sheet:
         ticks = []
         for number in range(math.ceil(low / every - 1e-9), math.floor(high / every + 1e-9) + 1):
             degrees = number * every
-            if axis == "x":  # beyond the antimeridian they go on above 180
+            if axis == "x":  # the grid's longitudes continue above 180 beyond the antimeridian
                 degrees = (degrees + 180) % 360 - 180
             side = (
                 ""
@@ -302,7 +301,7 @@ def _bands(dataset: Any) -> list[int]:
 
 
 def _shape(dataset: Any, region: Region, size: int) -> tuple[int, int]:
-    """Rows and columns of the picture, with square pixels on the ground."""
+    """Return the rows and columns that make pixels square on the ground."""
     window = region.window
     transform = dataset.window_transform(window)
     height = window.height * math.hypot(transform.b, transform.e)
@@ -334,7 +333,7 @@ def _viridis(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 
 
 def _ground_size(picture: Picture, crs: Any) -> float | None:
-    """Return the side of a pixel in the middle in metres; None where nobody knows."""
+    """Return the side of the middle pixel in metres, or None if it is unknown."""
     if crs is None:
         return None
     rows, columns = picture.colours.shape[:2]
@@ -344,20 +343,20 @@ def _ground_size(picture: Picture, crs: Any) -> float | None:
 
 
 def _nice(length: float) -> float:
-    """Return a round number that is not much larger: 1, 2 or 5 times a power of ten."""
+    """Round down to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(length))
     return max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9))
 
 
 def _shortened(words: str, fits: Any) -> str:
-    """Drop what does not fit, at a slash or a word."""
+    """Drop words from the end until the rest fits."""
     while words and not fits(words):
         words = words.rpartition(" ")[0].rstrip(" /")
     return words
 
 
 def require_pillow() -> None:
-    """Raise ImportError, which says what to install, where maps cannot be drawn."""
+    """Raise ImportError, with the command that installs it, if Pillow is missing."""
     _pillow()
 
 

@@ -1,4 +1,4 @@
-"""Which part of a raster is meant: a window of pixels, and perhaps a geometry within it."""
+"""A region of a raster: a window of pixels, and optionally the geometries within it that count."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,13 @@ class Region:
     Attributes
     ----------
     window : rasterio.windows.Window
-        Of whole pixels, inside the raster.
+        Whole pixels inside the raster.
     geometries : tuple of mapping
-        GeoJSON-like polygons in the raster's CRS; what of the window lies outside of all of them does
-        not belong to the region. None: the whole window does.
+        GeoJSON-like polygons in the raster's CRS. Pixels outside all of them do not belong to the
+        region. If it is empty, the whole window belongs to the region.
     all_touched : bool
-        Whether a pixel belongs to the geometries that they touch, or whose centre they cover.
+        If True, every pixel that a geometry touches is inside it; otherwise a pixel is inside if its
+        centre is.
     """
 
     window: Window
@@ -39,14 +40,14 @@ class Region:
     all_touched: bool = False
 
     def outside(self, transform: Affine, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """Tell of each pixel of a grid whether it lies outside of the geometries.
+        """Return which pixels of a grid lie outside the geometries.
 
         Parameters
         ----------
         transform : Affine
-            Of the grid, in the raster's CRS.
+            The grid's transform to the raster's CRS.
         shape : tuple of int
-            Rows and columns.
+            Rows and columns of the grid.
 
         Returns
         -------
@@ -61,25 +62,25 @@ class Region:
 
 
 def whole(dataset: Any) -> Region:
-    """Return all of a raster."""
+    """Return the region that covers the whole raster."""
     return Region(Window(0, 0, dataset.width, dataset.height))
 
 
 def box_region(dataset: Any, bbox: Sequence[float], *, crs: Any = "EPSG:4326") -> Region:
-    """Return the pixels whose area meets a box; arguments and errors as of `bounds_window`."""
+    """Return the region of all pixels that overlap a box; see `bounds_window`."""
     return Region(bounds_window(dataset, bbox, crs=crs))
 
 
 def window_region(dataset: Any, col_off: int, row_off: int, width: int, height: int) -> Region:
-    """Return a window, clipped to the raster.
+    """Return the region of a window, clipped to the raster.
 
     Raises
     ------
     ValueError
-        If it is empty, or lies outside of the raster.
+        If the window is empty, or lies outside the raster.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"the window is {width} x {height} pixels; it has to have some.")
+        raise ValueError(f"the window is empty: {width} x {height} pixels.")
     left, top = max(0, col_off), max(0, row_off)
     right, bottom = min(dataset.width, col_off + width), min(dataset.height, row_off + height)
     if left >= right or top >= bottom:
@@ -93,22 +94,23 @@ def window_region(dataset: Any, col_off: int, row_off: int, width: int, height: 
 def geometry_region(
     dataset: Any, geometries: Sequence[Geometry], *, crs: Any = "EPSG:4326", all_touched: bool = False
 ) -> Region:
-    """Return the pixels inside of polygons.
+    """Return the region inside polygons.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
     geometries : sequence of mapping
-        GeoJSON-like polygons, as `read_geometries` returns them.
+        GeoJSON-like polygons, as `vector.read_geometries` returns them.
     crs : CRS-like
-        What they are in. Their corners are reprojected; edges stay straight in the raster's CRS.
+        The CRS of the polygons. Only their vertices are reprojected; the edges between them are
+        straight lines in the raster's CRS.
     all_touched : bool
-        As of `Region`.
+        As in `Region`.
 
     Raises
     ------
     ValueError
-        If they lie outside of the raster.
+        If the polygons have no area, or lie outside the raster.
     """
     if dataset.crs is not None and CRS.from_user_input(crs) != dataset.crs:
         geometries = [transform_geom(crs, dataset.crs, geometry) for geometry in geometries]

@@ -1,4 +1,4 @@
-"""Points from a file: CSV, or GeoJSON."""
+"""Points and polygons from files: CSV and GeoJSON."""
 
 import csv
 import io
@@ -25,15 +25,18 @@ _OTHERS = (("x", "y"),)
 
 @dataclass(frozen=True)
 class Points:
-    """Points, and what else a file says of them.
+    """Points, with all columns of their file.
 
     Attributes
     ----------
     columns : list of str
+        The columns' names.
     rows : list of list of str
-        One for each point.
+        The cells of each point.
     coordinates : ndarray, shape (points, 2)
+        x and y of each point.
     crs : str
+        The CRS of the coordinates.
     """
 
     columns: list[str]
@@ -43,15 +46,17 @@ class Points:
 
 
 def read_points(source: str, *, crs: str | None = None) -> Points:
-    """Read points.
+    """Read points from a CSV or GeoJSON file.
+
+    A file that begins with ``{`` is GeoJSON, all others are CSV.
 
     Parameters
     ----------
     source : str
-        A CSV file with columns lon and lat (or longitude and latitude), or x and y; a GeoJSON file of
-        points; ``-`` is stdin. Which of the two it is, its first character tells.
+        A CSV file with columns lon and lat (or longitude and latitude), or x and y; or a GeoJSON file of
+        points. ``-`` is stdin.
     crs : str, optional
-        What they are in. Needed for x and y.
+        The CRS of the points. Needed for columns x and y.
 
     Returns
     -------
@@ -60,22 +65,22 @@ def read_points(source: str, *, crs: str | None = None) -> Points:
     Raises
     ------
     ValueError
-        If it cannot be understood; names the row.
+        If the file's content is not understood. The message names the row or feature.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     name = "stdin" if source == "-" else source
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig") if source == "-" else _text(Path(source))
     except UnicodeDecodeError:
-        raise ValueError(f"{name} is not text in UTF-8, so it has no points.") from None
+        raise ValueError(f"{name} is not UTF-8 text.") from None
     if text.lstrip().startswith("{"):
         return _from_geojson(text, name, crs)
     return _from_csv(text, name, crs)
 
 
 def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
-    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of them.
+    """Read the polygons of a GeoJSON file: a geometry, a feature, or a collection of these.
 
     Parameters
     ----------
@@ -86,15 +91,15 @@ def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
     geometries : list of mapping
         Polygons and multi-polygons.
     crs : str
-        What they are in: longitudes and latitudes (RFC 7946), but for files from before that
-        standard which name another CRS.
+        The CRS of the geometries. RFC 7946 allows longitudes and latitudes only; files that are older
+        than this standard may name another CRS.
 
     Raises
     ------
     ValueError
-        If it is no GeoJSON, or holds no polygon.
+        If the file is not GeoJSON, or holds no polygons.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         text = _text(Path(path))
@@ -103,19 +108,19 @@ def read_geometries(path: str | PathLike[str]) -> tuple[list[Geometry], str]:
     document = _parsed(text, str(path))
     geometries = list(_polygons(document, str(path)))
     if not geometries:
-        raise ValueError(f"{path} holds no polygon.")
+        raise ValueError(f"{path} holds no polygons.")
     return geometries, _named_crs(document)
 
 
 def _text(path: Path) -> str:
-    # newline: a cell may hold line ends of its own
+    # newline: a CSV cell may hold line breaks, which must stay
     with path.open(encoding="utf-8-sig", newline="") as file:
         return file.read()
 
 
 def _from_csv(text: str, name: str, crs: str | None) -> Points:
     first = text.partition("\n")[0]
-    # of spreadsheets in countries with a decimal comma, and of databases
+    # spreadsheets write semicolons where the decimal mark is a comma; databases write tabs
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = next(reader, [])
@@ -135,14 +140,14 @@ def _from_csv(text: str, name: str, crs: str | None) -> Points:
     try:
         for row in reader:
             if not row:
-                continue  # an empty line, at the end mostly
+                continue  # an empty line
             where = f"{name}, row {reader.line_num}"
             if len(row) != len(columns):
                 raise ValueError(f"{where} has {len(row)} cells; the first row has {len(columns)}.")
             coordinates.append((_number(row[x], columns[x], where), _number(row[y], columns[y], where)))
             rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"{name}, row {reader.line_num} cannot be understood: {error}.") from None
+        raise ValueError(f"{name}, row {reader.line_num} is not valid CSV: {error}.") from None
     return Points(columns, rows, np.array(coordinates, np.float64).reshape(-1, 2), crs or "EPSG:4326")
 
 
@@ -152,7 +157,7 @@ def _number(cell: str, column: str, where: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {column} is {cell!r}, which is no number.")
+        raise ValueError(f"{where}: {column} is {cell!r}, which is not a number.")
     return number
 
 
@@ -160,7 +165,7 @@ def _from_geojson(text: str, name: str, crs: str | None) -> Points:
     document = _parsed(text, name)
     features = document.get("features") if document["type"] == "FeatureCollection" else [document]
     if not isinstance(features, list):
-        raise ValueError(f"{name} is not GeoJSON: its features are no list.")
+        raise ValueError(f"{name} is not GeoJSON: its features are not a list.")
     properties: list[dict[str, Any]] = []
     coordinates: list[tuple[float, float]] = []
     for number, feature in enumerate(features, start=1):
@@ -169,7 +174,7 @@ def _from_geojson(text: str, name: str, crs: str | None) -> Points:
         geometry = feature.get("geometry") if is_feature else feature
         if not isinstance(geometry, dict) or geometry.get("type") != "Point":
             kind = geometry.get("type") if isinstance(geometry, dict) else None
-            raise ValueError(f"{where} is no point but {kind!r}.")
+            raise ValueError(f"{where} is not a Point but {kind!r}.")
         position = geometry.get("coordinates")
         if not isinstance(position, list) or len(position) < 2:
             raise ValueError(f"{where} has no coordinates.")
@@ -177,11 +182,11 @@ def _from_geojson(text: str, name: str, crs: str | None) -> Points:
         coordinates.append((x, y))
         described = feature.get("properties") if is_feature else None
         if not isinstance(described, dict | None):
-            raise ValueError(f"{where} has properties that are no object.")
+            raise ValueError(f"{where} has properties that are not an object.")
         properties.append(described or {})
     crs = crs or _named_crs(document)
     axes = ["lon", "lat"] if crs in ("EPSG:4326", "OGC:CRS84") else ["x", "y"]
-    # in the order in which they first come up; a property cannot hide a coordinate
+    # in order of first appearance; a property must not hide a coordinate
     keys = list(dict.fromkeys(key for each in properties for key in each if key not in axes))
     rows = [
         [*(f"{value:.15g}" for value in point), *(_cell(each.get(key)) for key in keys)]
@@ -208,7 +213,7 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
 
 
 def _named_crs(document: Mapping[str, Any]) -> str:
-    """Return the CRS that a GeoJSON document of the old standard names, else the standard's own."""
+    """Return the CRS that a GeoJSON document names, as files from before RFC 7946 do, or EPSG:4326."""
     try:
         return str(CRS.from_user_input(document["crs"]["properties"]["name"]).to_string())
     except (KeyError, TypeError, CRSError):
@@ -231,7 +236,7 @@ def _polygons(document: Any, path: str) -> Iterator[Geometry]:
         for ring in rings if kind == "Polygon" else [ring for polygon in rings for ring in polygon]:
             if len(ring) < 4 or not all(_is_position(position) for position in ring):
                 raise ValueError(
-                    f"{path} holds a polygon whose ring has fewer than four positions, or broken ones."
+                    f"{path} holds a polygon with a ring of fewer than four positions, or of invalid ones."
                 )
         if rings:
             yield {"type": kind, "coordinates": _flat(rings)}
@@ -248,7 +253,7 @@ def _is_position(position: Any) -> bool:
 
 
 def _flat(coordinates: Any) -> Any:
-    """Drop heights, which some tools write and masks do not want."""
+    """Drop the heights that some tools write; only x and y are used."""
     if _is_position(coordinates):
         return coordinates[:2]
     return [_flat(part) for part in coordinates]

@@ -1,4 +1,4 @@
-"""What is in a region of a raster: the area of each class, or the statistics of a band."""
+"""The contents of a region of a raster: the area of each class, or the statistics of each band."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from rio_terrascope.reading import Progress
 from rio_terrascope.reading.grid import cut_window
 from rio_terrascope.reading.masks import valid_pixels
 
-PIXELS_AT_ONCE = 4 * 2**20  # computing takes temporary arrays of eight bytes a pixel
+PIXELS_AT_ONCE = 4 * 2**20  # the computations need temporary arrays of eight bytes per pixel
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,11 @@ class ClassArea:
 
     Attributes
     ----------
-    value : int
-    pixels : int
+    value, pixels : int
     area_km2 : float
-        On the ellipsoid.
+        Measured on the ellipsoid.
     share : float
-        Of the area with data, 0 to 1.
+        The fraction of the area with data, from 0 to 1.
     """
 
     value: int
@@ -42,13 +41,15 @@ class ClassArea:
 
 @dataclass(frozen=True)
 class Summary:
-    """One band of a continuous raster: of the pixels with data, as they are stored.
+    """Statistics of one band: of the stored values of all pixels with data.
 
     Attributes
     ----------
-    band, count : int
+    band : int
+    count : int
+        The number of pixels with data.
     min, max, mean, std : float or None
-        None where there is no data. `std` is that of the whole population.
+        None if there is no data. `std` is the population standard deviation.
     """
 
     band: int
@@ -60,7 +61,7 @@ class Summary:
 
 
 def is_class_map(dataset: Any) -> bool:
-    """Tell whether a raster's values are classes: whole numbers with a colour table."""
+    """Tell whether a raster's values are classes: integers with a colour table."""
     return dataset.colorinterp[0] == ColorInterp.palette and np.dtype(dataset.dtypes[0]).kind in "iu"
 
 
@@ -72,26 +73,26 @@ def class_areas(dataset: Any, region: Region, *, progress: Progress | None = Non
     dataset : rasterio.DatasetReader
     region : Region
     progress : callable, optional
-        Called with the number of pixels read, and of all.
+        Called with the number of pixels read so far and the total.
 
     Returns
     -------
     list of ClassArea
-        Those that are there, by value; no data is none of them.
+        The classes found in the region, in order of value. Pixels without data belong to none.
 
     Raises
     ------
     ValueError
-        If the raster has no CRS, so that its pixels have no area, or its values are no whole numbers.
+        If the raster's values are not integers, or it has no CRS, without which pixels have no area.
     """
     if np.dtype(dataset.dtypes[0]).kind not in "iu":
-        raise ValueError(f"the values are {dataset.dtypes[0]}, which are no classes.")
+        raise ValueError(f"the values are {dataset.dtypes[0]}; only integers can be classes.")
     pixels: dict[int, int] = {}
     areas: dict[int, float] = {}
     for (band,), (counts,), transform in _parts(dataset, region, [1], progress):
         values = _values_in(band[counts])
         if len(values) == 0:
-            continue  # the sea, mostly: nothing to measure
+            continue  # no data at all, usually sea
         each = pixel_areas(transform, band.shape, dataset.crs)
         for value in values:
             chosen = (band == value) & counts
@@ -113,9 +114,9 @@ def summarize(
     dataset : rasterio.DatasetReader
     region : Region
     bands : list of int, optional
-        All where not given.
+        Default: all bands.
     progress : callable, optional
-        Called with the number of pixels read, and of all.
+        Called with the number of pixels read so far and the total.
 
     Returns
     -------
@@ -160,14 +161,14 @@ def _parts(
 
 
 def _values_in(pixels: npt.NDArray[Any]) -> list[int]:
-    """Return the different values of whole numbers; faster than np.unique for one byte."""
+    """Return the distinct values of an integer array; for bytes this is faster than np.unique alone."""
     if pixels.dtype == np.uint8:
         return [int(value) for value in np.flatnonzero(np.bincount(pixels, minlength=256))]
     return [int(value) for value in np.unique(pixels)]
 
 
 class _Running:
-    """Mean and variance of pieces, put together pairwise, so that nothing is lost in a large sum.
+    """Mean and variance, merged from arrays one at a time, so that large sums lose no precision.
 
     T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
     Sample Variances, Stanford University report STAN-CS-79-773 (1979), equation 2.1.
