@@ -1,7 +1,7 @@
-"""Reading at the speed of the network: many windows, points and boxes of remote rasters at once.
+"""Bulk reading of remote rasters: many windows, points or boxes at once.
 
-All of it works on whatever `rasterio.open` takes: URLs inside a `terrascope_env`, open URLs and local
-files anywhere.
+Every function takes what `rasterio.open` takes. Protected URLs need a `terrascope_env`; public URLs and
+local files do not.
 """
 
 from rio_terrascope.reading.bbox import read_bbox

@@ -1,4 +1,4 @@
-"""`read_bbox`: the pixels of one box."""
+"""`read_bbox`: read the pixels of one box."""
 
 import contextlib
 import math
@@ -16,7 +16,7 @@ from rio_terrascope.reading.block_offsets import check_located
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import ON_THE_EDGE, bounds_window
 
-# GDAL takes an overview that is up to 1.2 times too coarse, and repeats some of its pixels. 1: never.
+# By default GDAL accepts an overview that is up to 1.2 times too coarse, and repeats some of its pixels.
 NEVER_UPSAMPLE = {"GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD": "1"}
 
 
@@ -30,51 +30,51 @@ def read_bbox(
     indexes: int | Sequence[int] | None = None,
     masked: bool = False,
 ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """Read the pixels of a box, from the overview that fits.
+    """Read the pixels of a box, from a suitable overview.
 
     Parameters
     ----------
     url : str or path-like
-        A raster: a URL, or a local file.
+        A URL or a local file.
     bbox : sequence of float
-        West, south, east, north. All pixels that the half-open box has a share of are read; what of it
-        lies outside of the raster is left out.
+        West, south, east, north. Every pixel that overlaps the half-open box is read. The part of the box
+        outside the raster is ignored.
     crs : CRS-like or None
-        What the box is in; None: the raster's own CRS.
+        The CRS of the box; None stands for the raster's own.
     resolution : float or tuple of float, optional
-        Largest size of a pixel, in units of the raster's CRS (x, y); native where neither this nor
-        `max_size` is given. The pixels come out as large as fits the box in whole pixels, never
-        larger than this, and never smaller than the raster's own: nothing is upsampled.
+        The largest pixel size, in units of the raster's CRS (x, y). Pixels are made as large as this
+        allows, such that a whole number of them fits the box, but never smaller than the raster's own.
+        Default: the raster's own size, unless `max_size` is given.
     max_size : int, optional
-        Most pixels along the longer side.
+        The most pixels along the longer side.
     indexes : int or sequence of int, optional
-        Bands, from 1; all where not given.
+        The bands to read, from 1. Default: all bands.
     masked : bool
-        Return a masked array, no data masked.
+        Return a masked array, as ``dataset.read(masked=True)`` does.
 
     Returns
     -------
     array : ndarray, shape (bands, rows, cols)
-        In the raster's dtype. Coarser pixels are the nearest ones of the next finer overview.
+        The pixels, in the raster's dtype. Coarser pixels are the nearest ones of the next finer overview.
     profile : dict
-        To write the array with: the raster's CRS and nodata, the array's width, height, count, dtype
-        and transform.
+        A profile to write the array with: CRS and nodata of the raster; width, height, count, dtype and
+        transform of the array.
 
     Raises
     ------
     ValueError
-        If an argument makes no sense, or the box lies outside of the raster.
+        If an argument is invalid, or the box lies outside the raster.
     AccessDeniedError
         If the URL is refused.
     rasterio.errors.RasterioIOError
-        If it cannot be read for another reason; the message begins with the URL.
+        If the raster cannot be read for another reason. The message begins with the URL.
 
     Examples
     --------
     >>> with terrascope_env():  # doctest: +SKIP
     ...     pixels, profile = read_bbox(url, (6.5, 0.0, 6.75, 0.5), max_size=1000)
     """
-    # before anything is asked of a server
+    # before any request is made
     check_size(resolution, max_size)
 
     def read(dataset: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
@@ -95,7 +95,7 @@ def output_shape(
     resolution: float | tuple[float, float] | None = None,
     max_size: int | None = None,
 ) -> tuple[int, int]:
-    """Return the rows and columns that a window is read in; arguments and errors as of `read_bbox`."""
+    """Return the rows and columns to read a window in. Arguments and errors are as in `read_bbox`."""
     pixel_size = check_size(resolution, max_size)
     if pixel_size is not None:
         return _shape_for_resolution(window, dataset.transform, pixel_size)
@@ -107,7 +107,7 @@ def output_shape(
 def read_shape(
     dataset: Any, window: Window, shape: tuple[int, int], bands: Sequence[int], *, masked: bool = False
 ) -> npt.NDArray[Any]:
-    """Read a window at most as large as it is, from an overview at least as fine as the shape."""
+    """Read a window in a shape, not larger than its own, from an overview that is at least as fine."""
     native = shape == (window.height, window.width)
     with contextlib.nullcontext() if native else rasterio.Env(**NEVER_UPSAMPLE):
         array: npt.NDArray[Any] = dataset.read(
@@ -118,14 +118,14 @@ def read_shape(
 
 
 def read_transform(dataset: Any, window: Window, shape: tuple[int, int]) -> Affine:
-    """Return the transform of a window that is read in a shape."""
+    """Return the transform of a window when it is read in a shape."""
     native = dataset.window_transform(window)
     x, y = window.width / shape[1], window.height / shape[0]
     return Affine(native.a * x, native.b * y, native.c, native.d * x, native.e * y, native.f)
 
 
 def profile_of(dataset: Any, window: Window, array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a profile to write an array of a window of the dataset with."""
+    """Return a profile to write an array with that was read from a window of the dataset."""
     count, rows, columns = array.shape
     profile: dict[str, Any] = dict(dataset.profile)
     profile.update(
@@ -140,7 +140,7 @@ def profile_of(dataset: Any, window: Window, array: npt.NDArray[Any]) -> dict[st
 
 
 def check_indexes(indexes: int | Sequence[int] | None, count: int, url: str) -> list[int]:
-    """Return bands as a list, or raise ValueError."""
+    """Return the bands as a list, or raise ValueError if the raster does not have one of them."""
     if indexes is None:
         return list(range(1, count + 1))
     bands = [int(index) for index in np.atleast_1d(np.asarray(indexes))]
@@ -152,28 +152,28 @@ def check_indexes(indexes: int | Sequence[int] | None, count: int, url: str) -> 
 def check_size(
     resolution: float | tuple[float, float] | None, max_size: int | None
 ) -> tuple[float, float] | None:
-    """Return the resolution as two floats, or raise ValueError where the two make no sense."""
+    """Return the resolution as two floats, or raise ValueError if it or `max_size` is invalid."""
     if resolution is not None and max_size is not None:
         raise ValueError("give resolution or max_size, not both.")
     if max_size is not None and max_size < 1:
-        raise ValueError(f"max_size is {max_size}; it has to be at least 1.")
+        raise ValueError(f"max_size is {max_size}; it must be at least 1.")
     return check_resolution(resolution)
 
 
 def check_resolution(resolution: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return a resolution as two positive floats, or raise ValueError."""
+    """Return a resolution as two floats, or raise ValueError if one is not positive."""
     if resolution is None:
         return None
     sizes = np.broadcast_to(np.asarray(resolution, dtype=float), (2,))
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-        raise ValueError(f"resolution is {resolution!r}; it has to be greater than 0.")
+        raise ValueError(f"resolution is {resolution!r}; it must be greater than 0.")
     return float(sizes[0]), float(sizes[1])
 
 
 def _shape_for_resolution(
     window: Window, transform: Affine, resolution: tuple[float, float]
 ) -> tuple[int, int]:
-    # of a rotated raster too: the length of a step along each axis
+    # hypot: the raster may be rotated
     pixel = (math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e))
     columns = math.ceil(window.width * pixel[0] / resolution[0] - ON_THE_EDGE)
     rows = math.ceil(window.height * pixel[1] / resolution[1] - ON_THE_EDGE)

@@ -1,7 +1,7 @@
-"""From coordinates to pixels: windows of boxes, pixels of points, blocks of windows.
+"""From coordinates to pixels: the window of a box, the pixels of points, the blocks of a window.
 
-A pixel owns its top and left edges and not its bottom and right ones (half-open), so two boxes that
-share an edge share no pixel where that edge is on the pixel grid.
+A pixel owns its top and left edges, but not its bottom and right ones (half-open). Two boxes with a
+common edge therefore have no common pixel, if that edge is on the pixel grid.
 """
 
 import math
@@ -15,17 +15,17 @@ from rasterio.transform import Affine
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
-# In pixels. What is nearer than this to an edge between pixels is taken to be on it: a coordinate such
-# as 6 + 7 / 12000 is an edge, and floating point misses it by some 1e-10 of a pixel.
+# In pixels. A position that is nearer than this to an edge between pixels counts as on the edge: the
+# coordinate 6 + 7 / 12000 is on an edge, but in floating point it is off by about 1e-10 of a pixel.
 ON_THE_EDGE = 1e-6
 
-BYTES_AT_ONCE = 16 * 2**20  # one read: 16 blocks of WorldCover
+BYTES_AT_ONCE = 16 * 2**20  # in one read: 16 blocks of WorldCover
 
-_CHUNK = 100_000  # points that rasterio reprojects at once: it makes Python lists of them
+_CHUNK = 100_000  # points reprojected at once, because rasterio makes Python lists of them
 
 
 def floor_pixel(position: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Round fractional pixel positions down, those on an edge to that edge."""
+    """Round fractional pixel positions down, but positions on an edge to that edge."""
     position = np.asarray(position, dtype=np.float64)
     nearest = np.rint(position)
     rounded: npt.NDArray[np.float64] = np.where(
@@ -35,26 +35,26 @@ def floor_pixel(position: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def bounds_window(dataset: Any, bbox: Sequence[float], *, crs: Any = "EPSG:4326") -> Window:
-    """Find the pixels of a dataset that a box has a share of.
+    """Find the pixels of a dataset that overlap a box.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
-        Or anything else with ``transform``, ``width``, ``height`` and ``crs``.
+        Or any object with ``transform``, ``width``, ``height``, ``crs`` and ``bounds``.
     bbox : sequence of float
         West, south, east, north: the half-open box [west, east) x [south, north).
     crs : CRS-like or None
-        What the box is in; None: the dataset's own CRS.
+        The CRS of the box; None stands for the dataset's own.
 
     Returns
     -------
     rasterio.windows.Window
-        Of whole pixels, clipped to the dataset.
+        Whole pixels, clipped to the dataset.
 
     Raises
     ------
     ValueError
-        If the box is empty, is not finite, or lies outside of the dataset.
+        If the box is empty, is not finite, or lies outside the dataset.
 
     Examples
     --------
@@ -66,12 +66,12 @@ def bounds_window(dataset: Any, bbox: Sequence[float], *, crs: Any = "EPSG:4326"
     box = check_bbox(bbox)
     own = dataset.crs
     if crs is not None and own is not None and (given := CRS.from_user_input(crs)) != own:
-        # the edges bend: 21 points on each, rasterio's own habit
+        # the edges become curves: 21 points on each, rasterio's default
         box = transform_bounds(given, own, *box, densify_pts=21)
         if not all(map(math.isfinite, box)) or box[0] >= box[2]:
             raise ValueError(f"the box {tuple(bbox)} cannot be expressed in the raster's CRS, {own}.")
     left, bottom, right, top = box
-    inverse = ~dataset.transform  # of a rotated raster: the window around the box
+    inverse = ~dataset.transform  # for a rotated raster, the window encloses the box
     corners = [(x, y) for x in (left, right) for y in (bottom, top)]
     columns = [inverse.a * x + inverse.b * y + inverse.c for x, y in corners]
     rows = [inverse.d * x + inverse.e * y + inverse.f for x, y in corners]
@@ -95,16 +95,16 @@ def block_windows(
     Parameters
     ----------
     window : rasterio.windows.Window
-        Of whole pixels.
+        Whole pixels.
     block_shape : tuple of int
         Rows and columns of a block, as in ``dataset.block_shapes[0]``.
     blocks : tuple of int
-        Blocks in one piece, down and across.
+        How many blocks go into one part, down and across.
 
     Yields
     ------
     rasterio.windows.Window
-        The pieces, row by row; together they are the window.
+        The parts, row by row. Together they cover the window.
     """
     height, width = block_shape[0] * blocks[0], block_shape[1] * blocks[1]
     for row_start, row_stop in _cuts(window.row_off, window.height, height):
@@ -113,24 +113,24 @@ def block_windows(
 
 
 def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -> Iterator[Window]:
-    """Cut a window into reads of whole blocks, each of at most 16 MiB.
+    """Cut a window along block edges into reads of at most 16 MiB, but at least one block.
 
-    A read is as wide as that allows. Blocks of a row follow each other in the file, so GDAL fetches
-    them in one request.
+    Each read is as wide as possible, because the blocks of a row follow each other in the file and GDAL
+    fetches them in one request.
 
     Parameters
     ----------
     window : rasterio.windows.Window
-        Of whole pixels.
+        Whole pixels.
     block_shape : tuple of int
-        Rows and columns of a block.
+        Rows and columns of a block, as in ``dataset.block_shapes[0]``.
     pixel_bytes : int
-        The bytes of a pixel in all bands that are read.
+        The size of a pixel, in all bands that are read.
 
     Yields
     ------
     rasterio.windows.Window
-        The reads, row by row; together they are the window.
+        The reads, row by row. Together they cover the window.
     """
     blocks = max(1, BYTES_AT_ONCE // (block_shape[0] * block_shape[1] * pixel_bytes))
     across = min(blocks, -(-window.width // block_shape[1]))
@@ -146,7 +146,7 @@ def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return a box as four floats, west < east and south < north, or raise ValueError."""
+    """Return a box as four floats, or raise ValueError unless west < east and south < north."""
     west, south, east, north = box_numbers(bbox)
     if not all(map(math.isfinite, (west, south, east, north))):
         raise ValueError(f"the box {tuple(bbox)} is not finite.")
@@ -155,13 +155,13 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     if west >= east:
         raise ValueError(
             f"the box {tuple(bbox)} has its west ({west}) at or beyond its east ({east}). "
-            "Where it crosses the antimeridian, read its two halves."
+            "If it crosses the antimeridian, read its two halves."
         )
     return west, south, east, north
 
 
 def box_numbers(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return a box as four floats, or raise ValueError."""
+    """Return a box as four floats, or raise ValueError if it is anything else."""
     try:
         west, south, east, north = (float(value) for value in bbox)
     except (TypeError, ValueError):
@@ -172,7 +172,7 @@ def box_numbers(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 def reproject(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], source: Any, target: Any
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Reproject points; those that cannot be become infinite or NaN, and so are in no raster."""
+    """Reproject points. A point outside the target CRS becomes infinite or NaN, and so lies in no raster."""
     if source == target:
         return x, y
     xs, ys = np.empty_like(x), np.empty_like(y)
@@ -190,9 +190,9 @@ def pixels_of(
     Returns
     -------
     rows, columns : array of int, shape (points,)
-        Meaningless where `inside` is False.
+        0 for points outside the raster.
     inside : array of bool, shape (points,)
-        Whether the point is in the raster: its right and bottom edges are not.
+        Whether each point lies in the raster. The right and bottom edges lie outside.
     """
     inverse = ~affine
     with np.errstate(invalid="ignore"):

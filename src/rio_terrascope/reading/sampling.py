@@ -1,4 +1,4 @@
-"""`sample`: the values at many points of many files, each block read once."""
+"""`sample`: read the values at many points of many files, each block once."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from rio_terrascope.reading.grid import pixels_of, reproject
 from rio_terrascope.reading.masks import has_mask, is_valid
 from rio_terrascope.reading.workers import Progress, Workers
 
-# Neighbouring blocks are read together, up to so many pixels over all bands: GDAL makes one request of
-# them where they follow each other in the file, as the blocks of a row do in a Cloud-Optimized GeoTIFF.
+# Neighbouring blocks are read together, up to this many pixels over all bands. The blocks of a row follow
+# each other in a Cloud-Optimized GeoTIFF, so GDAL fetches them in one request.
 PIXELS_AT_ONCE = 4 * 1024 * 1024
 
 Ints = npt.NDArray[np.int64]
@@ -37,39 +37,36 @@ def sample(
 ) -> np.ma.MaskedArray[Any, Any]:
     """Read the values of rasters at points.
 
-    The points are sorted by block, and every block is read once, however many points fall into it.
+    The points are sorted by block, and each block is read once, however many points lie in it.
 
     Parameters
     ----------
     urls : str, path-like, or iterable of them
-        One raster or several. Where they overlap, the first one that a point lies in counts.
+        One raster or several. A point in several of them gets its value from the first.
     coords : iterable of (x, y), or array of shape (points, 2)
-        The points, in any order: x is the longitude or easting.
+        The points, in any order; x is the longitude or easting.
     crs : CRS-like or None
-        What the points are in; None: the rasters' own CRS.
+        The CRS of the points; None stands for that of the rasters.
     indexes : int or sequence of int, optional
-        Bands, from 1; all where not given.
+        The bands to read, from 1. Default: all bands.
     max_workers : int, optional
-        Reads at once, each over a connection of its own; 32 where not given.
+        How many reads are made at once, each over its own connection; 32 by default.
     progress : callable, optional
-        Called with the number of points done, and of all.
+        Called with the number of points done and the total.
 
     Returns
     -------
     numpy.ma.MaskedArray, shape (points, bands)
-        In the rasters' dtype and the order of the points. Masked where there is no data: by the
-        raster's own mask or nodata value, where the value is NaN, and where a point lies in no raster.
-        A pixel owns its top and left edges, so a point on a raster's right or bottom edge is outside.
+        The values, in the rasters' dtype and the order of the points. A value is masked if the raster's
+        mask or nodata value says that it is not data, if it is NaN, or if the point lies in no raster. A
+        pixel owns its top and left edges, so a point on a raster's right or bottom edge lies outside.
 
     Raises
     ------
     ValueError
-        If an argument makes no sense, or the rasters differ in their number of bands.
-    AccessDeniedError
-        If a URL is refused.
-    rasterio.errors.RasterioIOError
-        If one cannot be read for another reason; the message begins with the URL. Whatever is raised,
-        the reads that have not begun are dropped.
+        If an argument is invalid, or the rasters have different numbers of bands.
+    AccessDeniedError, rasterio.errors.RasterioIOError
+        If a raster is refused, or cannot be read, as in `read_windows`.
 
     Examples
     --------
@@ -82,12 +79,12 @@ def sample(
     points = _as_points(coords)
     workers = Workers(max_workers)
     datasets = Datasets(keep=2 * workers.count)
-    with datasets, workers:  # the workers are left, and so at rest, before the datasets are closed
+    with datasets, workers:  # leaving the workers waits for them, so no dataset is closed while it is read
         layouts = list(
             workers.in_order(lambda url: datasets.read(url, lambda data: _layout(data, url, indexes)), files)
         )
-        values = _nothing(len(points), layouts)
-        data, nothing = values.data, np.ma.getmaskarray(values)
+        values = _all_masked(len(points), layouts)
+        data, masked = values.data, np.ma.getmaskarray(values)
 
         def fill(read: _Read) -> int:
             layout = read.layout
@@ -97,7 +94,7 @@ def sample(
                 window=read.window,
                 keep=read.alone,
             )
-            data[read.points], nothing[read.points] = array, mask
+            data[read.points], masked[read.points] = array, mask
             return len(read.points)
 
         done = 0
@@ -110,7 +107,7 @@ def sample(
 
 @dataclass(frozen=True)
 class _Layout:
-    """What has to be known of a file to find points in it."""
+    """The facts about a file that are needed to sample it."""
 
     url: str
     transform: Affine
@@ -126,7 +123,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Read:
-    """Points that are read at once: those in a row of neighbouring blocks of one file."""
+    """Points that are read together: those in neighbouring blocks of one row of a file."""
 
     layout: _Layout
     points: Ints
@@ -141,7 +138,7 @@ class _Read:
 
     @property
     def alone(self) -> bool:
-        """Whether all points are in one block."""
+        """Whether all points lie in one block."""
         width = self.layout.block_shape[1]
         return bool(self.columns.min() // width == self.columns.max() // width)
 
@@ -162,12 +159,12 @@ def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Lay
     )
 
 
-def _nothing(count: int, layouts: list[_Layout]) -> np.ma.MaskedArray[Any, Any]:
-    """Make the array to be filled, all masked."""
+def _all_masked(count: int, layouts: list[_Layout]) -> np.ma.MaskedArray[Any, Any]:
+    """Return the array of results, all masked."""
     bands = {len(layout.bands) for layout in layouts}
     if len(bands) > 1:
         raise ValueError(
-            f"the rasters have different numbers of bands, {sorted(bands)}; choose with indexes."
+            f"the rasters have different numbers of bands, {sorted(bands)}; choose bands with indexes."
         )
     shape = (count, bands.pop())
     nodata = layouts[0].nodata[0]
@@ -185,13 +182,13 @@ def _as_points(coords: Any) -> Floats:
     if points.size == 0:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"coords has the shape {points.shape}; it has to be (points, 2): x and y of each.")
+        raise ValueError(f"coords has the shape {points.shape}; it must be (points, 2), x and y of each.")
     return points
 
 
 def _reads(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[_Read]:
-    """Find each point's file, and yield what to read of it, file by file and block by block."""
-    left = np.arange(len(points))  # the points that no file has had yet
+    """Find the file of each point, and yield the reads, file by file and block by block."""
+    left = np.arange(len(points))  # the points that have not been found in a file
     given = None if crs is None else CRS.from_user_input(crs)
     projected: tuple[Any, Floats, Floats] | None = None  # all points in the CRS of the latest file
     for layout in layouts:
@@ -207,7 +204,7 @@ def _reads(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[_Read]:
 
 
 def _neighbours(rows: Ints, columns: Ints, layout: _Layout) -> Iterator[Ints]:
-    """Group pixels: those in the same block, or in blocks side by side."""
+    """Group pixels that lie in the same block or in adjacent blocks of a row."""
     if not len(rows):
         return
     height, width = layout.block_shape
@@ -226,7 +223,7 @@ def _neighbours(rows: Ints, columns: Ints, layout: _Layout) -> Iterator[Ints]:
 
 
 def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Return values and mask of the points of a read, both of shape (points, bands)."""
+    """Return the values and the mask of a read's points, both of shape (points, bands)."""
     window = read.window
     at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
     values = dataset.read(layout.bands, window=window)[at]

@@ -1,4 +1,4 @@
-"""`read_windows`: many windows of many files."""
+"""`read_windows`: read many windows of many files."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike, fspath
@@ -27,32 +27,34 @@ def read_windows(
     Parameters
     ----------
     requests : iterable of (url, window)
-        Rasters, and windows of whole pixels in them. May be endless: it is read as the arrays are taken.
+        Rasters, each with a window of whole pixels. The iterable may be endless: it is consumed as the
+        arrays are taken.
     indexes : int or sequence of int, optional
-        Bands, from 1; all where not given.
+        The bands to read, from 1. Default: all bands.
     masked : bool
-        Yield masked arrays, no data masked.
+        Yield masked arrays, as ``dataset.read(masked=True)`` returns them.
     max_workers : int, optional
-        Windows read at once, each over a connection of its own; 32 where not given. About twice as
-        many are in memory.
+        How many windows are read at once, each over its own connection; 32 by default. About twice as
+        many are held in memory.
     progress : callable, optional
-        Called with the number of windows done, and of all (None where `requests` has no length).
+        Called with the number of windows done and the total, which is None if `requests` has no length.
 
     Yields
     ------
     array : ndarray, shape (bands, rows, cols)
-        In the order of the requests, with the shape of the window always. What lies outside of the
-        raster has its nodata value, 0 where there is none, and is masked.
+        The pixels, in the order of the requests and always in the shape of the window. Pixels outside
+        the raster have its nodata value, or 0 if it has none; in masked arrays they are masked.
 
     Raises
     ------
     ValueError
-        If a request is no such pair, its window is empty or has fractions, or a band is not there.
+        If a request is not such a pair, a window is empty or not of whole pixels, or a band does not
+        exist.
     AccessDeniedError
         If a URL is refused.
     rasterio.errors.RasterioIOError
-        If one cannot be read for another reason; the message begins with the URL. Whatever is raised,
-        the windows that have not begun are dropped.
+        If a window cannot be read for another reason. The message begins with the URL. After any error
+        the windows that have not been started are dropped.
 
     Examples
     --------
@@ -73,7 +75,7 @@ def read_windows(
 
     def arrays() -> Iterator[npt.NDArray[Any]]:
         total = total_of(requests)
-        # the workers are left, and so at rest, before the datasets are closed
+        # leaving the workers waits for them, so no dataset is closed while it is read
         with datasets, workers:
             results = workers.in_order(read, map(_check_request, requests))
             for done, array in enumerate(results, start=1):
@@ -87,7 +89,7 @@ def read_windows(
 def read_whole(
     dataset: Any, window: Window, indexes: int | Sequence[int] | None, url: str, *, masked: bool
 ) -> npt.NDArray[Any]:
-    """Read a window in its full shape, also where it reaches over the raster's edges."""
+    """Read a window in its full shape, even if it extends beyond the raster."""
     bands = check_indexes(indexes, dataset.count, url)
     top, left = max(0, window.row_off), max(0, window.col_off)
     bottom = min(dataset.height, window.row_off + window.height)
@@ -97,7 +99,7 @@ def read_whole(
         array: npt.NDArray[Any] = dataset.read(bands, window=window, masked=masked)
         check_located(dataset, window)
         return array
-    # rasterio's boundless=True goes through a warped VRT of the whole file; this does not
+    # boundless=True would read through a VRT of the whole file
     shape = (len(bands), window.height, window.width)
     nodata = dataset.nodatavals[bands[0] - 1]
     dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
@@ -119,10 +121,10 @@ def _check_request(request: Any) -> tuple[str, Window]:
         url = fspath(url)
     except (TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"a request is a pair of a URL and a rasterio Window; this is {request!r}."
+            f"a request must be a pair of a URL and a rasterio Window; this is {request!r}."
         ) from None
     if any(part != int(part) for part in parts):
-        raise ValueError(f"{window} of {url} has fractions of pixels; round it first.")
+        raise ValueError(f"{window} of {url} has fractions of pixels; round its offsets and lengths first.")
     if window.width <= 0 or window.height <= 0:
         raise ValueError(f"{window} of {url} is empty.")
     return url, Window(*(int(part) for part in parts))

@@ -1,4 +1,4 @@
-"""Work done by a few threads at once, its results in order, however much of it there is."""
+"""Threads that work through any number of items, and yield the results in order."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -9,31 +9,31 @@ from typing import Any, Self, TypeVar
 import rasterio
 import rasterio.env
 
-# Each worker has a connection of its own. More of them go on being faster for a while, at the cost of
-# everybody else whom the server serves.
+# Each worker has its own connection. More workers would be faster still, at the expense of the server's
+# other users.
 MAX_WORKERS = 32
 
 Progress = Callable[[int, int | None], object]
-"""Called with how much is done, and of how much where that is known; in the thread that reads."""
+"""Called in the reading thread with the amount done and the total, which is None if it is unknown."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Workers:
-    """A few threads; a context manager that waits for what they have begun, and drops what they have not.
+    """A pool of threads, which use the GDAL options of the caller's `rasterio.Env`.
 
-    The GDAL options of the caller's `rasterio.Env` hold in them too.
+    Leaving the context manager waits for the items that have been started, and drops the others.
 
     Parameters
     ----------
     count : int, optional
-        How many threads at most; `MAX_WORKERS` where not given.
+        The most threads. Default: `MAX_WORKERS`.
 
     Raises
     ------
     ValueError
-        If it is less than 1.
+        If `count` is less than 1.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -55,14 +55,14 @@ class Workers:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Call a function with each item, and yield the results in the items' order.
+        """Call a function with each item, and yield the results in the order of the items.
 
-        Twice as many items as threads are under way or waiting to be taken, never more: `items` may
-        be endless, and whoever takes the results slowly slows the work down.
+        At most twice as many items as there are threads are in work or waiting to be taken. `items` may
+        therefore be endless, and a caller that takes results slowly slows the work down.
         """
 
         def work(item: T) -> R:
-            # those of a main thread's Env hold in all threads, but vanish for moments
+            # the options of the main thread's Env hold in all threads, but vanish for moments
             with rasterio.Env():
                 rasterio.env.setenv(**self._options)
                 return function(item)
@@ -77,7 +77,7 @@ class Workers:
 
 
 def total_of(items: Any) -> int | None:
-    """Return how many items there are, if that can be known without taking them."""
+    """Return the number of items, or None if it cannot be known without taking them."""
     try:
         return len(items)
     except TypeError:
