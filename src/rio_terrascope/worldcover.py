@@ -1,7 +1,6 @@
-"""ESA WorldCover, the land cover of the world at 10 m: its tiles, its legend, and boxes of any extent.
+"""ESA WorldCover, the world's land cover at 10 m: its tiles, its legend, and boxes of any extent.
 
-The tiles lie on a grid of 3 x 3 degrees and are named by their south-west corner. There are none where
-there is only sea.
+Each tile covers 3 x 3 degrees and is named after its south-west corner. The open sea has no tiles.
 """
 
 import math
@@ -26,7 +25,7 @@ from rio_terrascope.reading.workers import Progress, Workers
 from rio_terrascope.settings import Settings
 
 VERSIONS = {2020: "v100", 2021: "v200"}
-"""The years there is a map of, and its version."""
+"""The year of each map, and its version."""
 
 DEGREES = 3
 """Width and height of a tile."""
@@ -59,11 +58,11 @@ LEGEND = (
     LandCover(95, "Mangroves", (0, 207, 117)),
     LandCover(100, "Moss and lichen", (250, 230, 160)),
 )
-"""What the pixels' values mean, in the map's own colours."""
+"""The classes of the map, with the map's own colours."""
 
 
 def attribution(year: int) -> str:
-    """Return the line that the licence, CC-BY 4.0, wants shown with the map."""
+    """Return the credit line that the licence, CC-BY 4.0, requires with the map."""
     check_year(year)
     return (
         f"© ESA WorldCover project {year} / Contains modified Copernicus Sentinel data ({year}) "
@@ -73,16 +72,16 @@ def attribution(year: int) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of the grid, whether there is a file of it or only sea.
+    """A tile of the grid. If it holds only sea, there is no file at its URL.
 
     Parameters
     ----------
     year : int
         2020 or 2021.
     west, south : int
-        Its south-west corner in degrees, multiples of 3.
+        The south-west corner in degrees, multiples of 3.
     origin : str
-        ``scheme://host[:port]`` of the server.
+        The server, as ``scheme://host[:port]``.
     """
 
     year: int
@@ -92,7 +91,7 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """The south-west corner as in the file's name: N00E006, S03W060."""
+        """The south-west corner, as in the file's name: N00E006 or S03W060."""
         return (
             f"{'S' if self.south < 0 else 'N'}{abs(self.south):02}"
             f"{'W' if self.west < 0 else 'E'}{abs(self.west):03}"
@@ -105,7 +104,7 @@ class Tile:
 
     @property
     def url(self) -> str:
-        """Where Terrascope offers it."""
+        """The URL of the tile's file."""
         version = VERSIONS[self.year]
         product = f"ESA_WORLDCOVER_10M_{self.year}_{version.upper()}"
         stem = f"ESA_WorldCover_10m_{self.year}_{version}_{self.name}_Map"
@@ -113,27 +112,27 @@ class Tile:
 
 
 def tiles(bbox: Sequence[float], year: int, *, origin: str | None = None) -> list[Tile]:
-    """List the tiles that a box has a share of, those of the sea included.
+    """List the tiles that overlap a box, including those that hold only sea.
 
     Parameters
     ----------
     bbox : sequence of float
-        West, south, east, north in degrees: the half-open box [west, east) x [south, north). Where
-        west > east it crosses the antimeridian.
+        West, south, east, north in degrees: the half-open box [west, east) x [south, north). If
+        west > east, the box crosses the antimeridian.
     year : int
         2020 or 2021.
     origin : str, optional
-        The server; that of the `terrascope_env` around, or of the settings, where not given.
+        The server. Default: the first origin of the active `terrascope_env`, otherwise of the settings.
 
     Returns
     -------
     list of Tile
-        From north to south, and from the box's west to its east.
+        From north to south, and in each row from the box's west to its east.
 
     Raises
     ------
     ValueError
-        If the box or the year makes no sense.
+        If the box is invalid, or there is no map of the year.
 
     Examples
     --------
@@ -144,9 +143,9 @@ def tiles(bbox: Sequence[float], year: int, *, origin: str | None = None) -> lis
     origin = origin or _origin()
     found = (
         Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
-        for row, column in _cells(_Grid.of(bbox, 1))
+        for row, column in _tiles_under(_Grid.of(bbox, 1))
     )
-    return list(dict.fromkeys(found))  # a box nearly around the world has shares at both ends of one
+    return list(dict.fromkeys(found))  # both ends of a box around the world may lie in the same tile
 
 
 def read(
@@ -158,46 +157,45 @@ def read(
     max_workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-    """Read the map of a box, over as many tiles as it takes.
+    """Read the map of a box, from all tiles that overlap it.
 
-    A tile that the server does not have (404) is sea: it is no data, and not asked for again while the
-    process lasts; see `forget_sea`.
+    A tile that the server does not have (404) is sea. Its pixels become nodata, and the process does not
+    request it again; see `forget_sea`.
 
     Parameters
     ----------
     bbox : sequence of float
-        West, south, east, north in degrees. All pixels that the half-open box has a share of are read.
-        Where west > east it crosses the antimeridian.
+        West, south, east, north in degrees. Every pixel that overlaps the half-open box is read. If
+        west > east, the box crosses the antimeridian.
     year : int
         2020 or 2021.
     resolution : float, optional
-        Largest size of a pixel in degrees; native, 1/12000, where not given. So that pixels never lie
-        across two tiles, they become native ones times a divisor of 36000: the largest that keeps
-        within this. They lie on one grid for all boxes; the array covers the box and, at its edges,
-        up to a pixel more.
+        The largest pixel size in degrees. Default: 1/12000, the map's own. So that no pixel lies across
+        two tiles, the size becomes 1/12000 times the largest divisor of 36000 that this allows. The
+        pixels of all boxes lie on one grid; the array covers the box and up to one pixel more at each
+        edge.
     origin : str, optional
-        As for `tiles`.
+        As in `tiles`.
     max_workers : int, optional
-        Tiles read at once; 32 where not given.
+        How many tiles are read at once; 32 by default.
     progress : callable, optional
-        Called with the number of tiles done, and of all.
+        Called with the number of tiles done and the total.
 
     Returns
     -------
     array : ndarray of uint8, shape (1, rows, cols)
-        Values as in `LEGEND`; 0 is no data. A coarser pixel is the nearest of the tile's overviews.
+        Values of `LEGEND`, or 0 for nodata. Coarser pixels are the nearest ones of the next finer overview.
     profile : dict
-        To write the array with. Beyond the antimeridian its longitudes go on above 180.
+        A profile to write the array with. Its longitudes continue above 180 beyond the antimeridian.
 
     Raises
     ------
     ValueError
-        If an argument makes no sense.
+        If an argument is invalid.
     AccessDeniedError
         If a tile is refused.
     rasterio.errors.RasterioIOError
-        If a tile cannot be read for another reason than that there is none; the message begins with
-        its URL.
+        If a tile cannot be read for another reason than a 404. The message begins with the tile's URL.
 
     Examples
     --------
@@ -209,13 +207,13 @@ def read(
     grid = _Grid.of(bbox, _factor(resolution))
     origin = origin or _origin()
     array = np.full((1, grid.rows, grid.columns), NODATA, np.uint8)
-    cells = list(_cells(grid))
+    positions = list(_tiles_under(grid))
     workers = Workers(max_workers)
 
-    def fill(cell: tuple[int, int]) -> None:
-        row, column = cell
+    def fill(position: tuple[int, int]) -> None:
+        row, column = position
         tile = Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
-        target, window = grid.share_of(row, column)
+        target, window = grid.overlap(row, column)
         shape = (window.height // grid.factor, window.width // grid.factor)
         pixels = _read_tile(datasets, tile, window, shape)
         if pixels is not None:
@@ -223,37 +221,37 @@ def read(
 
     datasets = Datasets(keep=2 * workers.count)
     with datasets, workers:
-        for done, _ in enumerate(workers.in_order(fill, cells), start=1):
+        for done, _ in enumerate(workers.in_order(fill, positions), start=1):
             if progress is not None:
-                progress(done, len(cells))
+                progress(done, len(positions))
     return array, grid.profile
 
 
 def grid_profile(bbox: Sequence[float], resolution: float | None = None) -> dict[str, Any]:
-    """Return the profile that `read` returns with a box, without reading."""
+    """Return the profile that `read` returns for a box, without reading."""
     return _Grid.of(bbox, _factor(resolution)).profile
 
 
 def known_sea() -> frozenset[str]:
-    """Return the URLs that were asked for and that there are no tiles of."""
+    """Return the URLs that were requested and have no tile."""
     with _lock:
         return frozenset(_sea)
 
 
 def forget_sea() -> None:
-    """Ask the server again for tiles that it did not have."""
+    """Forget which tiles the server does not have, so that the next read requests them again."""
     with _lock:
         _sea.clear()
 
 
-_sea: set[str] = set()  # URLs of tiles that there are none of
+_sea: set[str] = set()  # URLs that have no tile
 _lock = threading.Lock()
 
 
 def _read_tile(
     datasets: Datasets, tile: Tile, window: Window, shape: tuple[int, int]
 ) -> npt.NDArray[np.uint8] | None:
-    """Read a window of a tile; None where there is no tile."""
+    """Read a window of a tile, or return None if there is no tile."""
     url = tile.url
     with _lock:
         if url in _sea:
@@ -261,7 +259,9 @@ def _read_tile(
 
     def read_window(dataset: Any) -> npt.NDArray[np.uint8]:
         if (dataset.width, dataset.height) != (PIXELS, PIXELS):
-            raise RasterioIOError(f"it has {dataset.width} x {dataset.height} pixels, which no tile has.")
+            raise RasterioIOError(
+                f"the file has {dataset.width} x {dataset.height} pixels; a tile has {PIXELS} x {PIXELS}."
+            )
         pixels: npt.NDArray[np.uint8] = read_shape(dataset, window, shape, [1])[0]
         return pixels
 
@@ -277,23 +277,23 @@ def _read_tile(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The pixels of a box, counted on a grid that covers the world and all tiles' pixels.
+    """The pixels of a box, numbered on one grid for the whole world.
 
-    Columns count eastwards from 0 degrees east, and go on beyond the antimeridian; rows count
-    southwards from the equator, so northern ones are negative.
+    Columns are counted eastwards from longitude 0, and the count continues beyond the antimeridian. Rows
+    are counted southwards from the equator, so those in the north are negative.
     """
 
     left: int
     top: int
     columns: int
     rows: int
-    factor: int  # native pixels in one, along each axis
+    factor: int  # the size of a pixel in native pixels, along each axis
 
     @classmethod
     def of(cls, bbox: Sequence[float], factor: int) -> "_Grid":
-        """Find the pixels that a box has a share of."""
+        """Find the pixels that overlap a box."""
         west, south, east, north = box_numbers(bbox)
-        # so that NaN is refused too
+        # not (a <= b), so that NaN is refused too
         if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
             raise ValueError(
                 f"the box {tuple(bbox)} is not west, south, east, north in degrees with south < north."
@@ -314,7 +314,7 @@ class _Grid:
     @property
     def profile(self) -> dict[str, Any]:
         size = self.factor * DEGREES / PIXELS
-        # dividing last: 1/12000 of a degree has no exact float, so the origin must not be a sum of it
+        # divide last: 1/12000 is not exact in floating point, and its error must not add up
         west, north = (count * self.factor * DEGREES / PIXELS for count in (self.left, -self.top))
         return {
             "driver": "GTiff",
@@ -331,23 +331,23 @@ class _Grid:
             "blockysize": 512,
         }
 
-    def share_of(self, row: int, column: int) -> tuple[tuple[slice, slice], Window]:
-        """Return where a cell's pixels go in the array, and their window in the tile."""
-        cell_left, cell_top = column * self.per_tile, -(row + 1) * self.per_tile
-        left, top = max(self.left, cell_left), max(self.top, cell_top)
-        right = min(self.left + self.columns, cell_left + self.per_tile)
-        bottom = min(self.top + self.rows, cell_top + self.per_tile)
+    def overlap(self, row: int, column: int) -> tuple[tuple[slice, slice], Window]:
+        """Return where the pixels of a tile go in the array, and their window in the tile."""
+        tile_left, tile_top = column * self.per_tile, -(row + 1) * self.per_tile
+        left, top = max(self.left, tile_left), max(self.top, tile_top)
+        right = min(self.left + self.columns, tile_left + self.per_tile)
+        bottom = min(self.top + self.rows, tile_top + self.per_tile)
         window = Window(
-            (left - cell_left) * self.factor,
-            (top - cell_top) * self.factor,
+            (left - tile_left) * self.factor,
+            (top - tile_top) * self.factor,
             (right - left) * self.factor,
             (bottom - top) * self.factor,
         )
         return (slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)), window
 
 
-def _cells(grid: _Grid) -> Iterator[tuple[int, int]]:
-    """Yield row (northwards) and column (eastwards) of the cells under a grid, in 3 degrees from 0, 0."""
+def _tiles_under(grid: _Grid) -> Iterator[tuple[int, int]]:
+    """Yield row and column of each tile under a grid, counted northwards and eastwards from 0, 0."""
     first, last = grid.top // grid.per_tile, (grid.top + grid.rows - 1) // grid.per_tile
     west, east = grid.left // grid.per_tile, (grid.left + grid.columns - 1) // grid.per_tile
     for down in range(first, last + 1):
@@ -356,7 +356,7 @@ def _cells(grid: _Grid) -> Iterator[tuple[int, int]]:
 
 
 def _factor(resolution: float | None) -> int:
-    """Return how many native pixels go into one: a divisor of a tile's width."""
+    """Return how many native pixels a pixel is wide: a divisor of a tile's width."""
     if resolution is None:
         return 1
     most = min(PIXELS, math.floor(resolution * PIXELS / DEGREES + ON_THE_EDGE))
@@ -373,6 +373,6 @@ def _origin() -> str:
 
 
 def check_year(year: int) -> None:
-    """Raise ValueError for a year that there is no map of."""
+    """Raise ValueError if there is no map of the year."""
     if year not in VERSIONS:
-        raise ValueError(f"there is no WorldCover map of {year!r}; there are those of 2020 and 2021.")
+        raise ValueError(f"there is no WorldCover map of {year!r}; choose 2020 or 2021.")

@@ -58,7 +58,7 @@ def extract(
     indexes : int or sequence of int, optional
         The bands to copy, from 1. Default: all bands.
     nodata : float, optional
-        The nodata value of the output. Default: that of the raster.
+        The nodata value of the output. Default: the raster's own.
     progress : callable, optional
         Called with the number of pixels written so far and the total.
 

@@ -46,7 +46,7 @@ def sample(
     coords : iterable of (x, y), or array of shape (points, 2)
         The points, in any order; x is the longitude or easting.
     crs : CRS-like or None
-        The CRS of the points; None stands for that of the rasters.
+        The CRS of the points; None stands for the rasters' own.
     indexes : int or sequence of int, optional
         The bands to read, from 1. Default: all bands.
     max_workers : int, optional
