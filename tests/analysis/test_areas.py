@@ -1,4 +1,4 @@
-"""Areas of pixels, against an independent geodesic computation."""
+"""Areas of pixels, compared with an independent geodesic computation."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ WGS84 = CRS.from_epsg(4326)
 
 
 def ring_area(transform, crs, left, top, right, bottom, steps=400):
-    """The area of a rectangle of pixels in m2, its edges followed in small steps."""
+    """Return the area of a rectangle of pixels in m2, with edges followed in small steps."""
     across, down = np.linspace(left, right, steps), np.linspace(top, bottom, steps)
     columns = np.concatenate([across, np.full(steps, right), across[::-1], np.full(steps, left)])
     rows = np.concatenate([np.full(steps, top), down, np.full(steps, bottom), down[::-1]])
@@ -29,14 +29,14 @@ def test_a_grid_of_degrees(latitude, size):
     areas = pixel_areas(transform, (3, 5), WGS84)
     assert areas.shape == (3, 1)
     for row in range(3):
-        # of a small pixel pyproj itself knows ten digits or so
+        # for a small pixel, pyproj itself is exact to about ten digits
         assert areas[row, 0] == pytest.approx(ring_area(transform, 4326, 0, row, 1, row + 1), rel=2e-6)
 
 
 def test_the_whole_earth():
     transform = Affine(1, 0, -180, 0, -1, 90)
     areas = pixel_areas(transform, (180, 360), WGS84)
-    # of the WGS 84 ellipsoid, known since 1984
+    # the area of the WGS 84 ellipsoid
     assert areas.sum() * 360 == pytest.approx(510_065_621_724_088.44, rel=1e-12)
     half_a_pixel_over = pixel_areas(Affine(1, 0, -180, 0, -1, 90.5), (181, 360), WGS84)
     assert half_a_pixel_over.sum() * 360 == pytest.approx(510_065_621_724_088.44, rel=1e-12)
@@ -68,6 +68,13 @@ def test_other_grids(epsg, transform):
     for row, column in ((0, 0), (45, 77), (89, 129)):
         alone = ring_area(transform, epsg, column, row, column + 1, row + 1)
         assert areas[row, column] == pytest.approx(alone, rel=1e-3)
+
+
+def test_a_projected_grid_may_reach_beyond_the_poles():
+    """Some global grids do by half a pixel, or by rounding. PROJ's equal-area projection refuses them."""
+    transform = Affine(50_000, 0, -20_037_508, 0, -50_000, 10_018_754 + 25_000)
+    areas = pixel_areas(transform, (401, 802), CRS.from_epsg(4087))
+    assert areas.sum() == pytest.approx(510_065_621_724_088.44, rel=1e-3)
 
 
 def test_without_a_crs_there_is_no_area():

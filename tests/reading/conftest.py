@@ -1,4 +1,4 @@
-"""Files with known pixels, and a stand-in for Terrascope whose tokens live two seconds."""
+"""Files with known pixels, and a stand-in for Terrascope whose tokens live 2 s."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ BLOCK = 256
 def write_noise(
     path, *, west=0.0, north=8.0, size=8 * BLOCK, count=1, dtype="uint8", crs="EPSG:4326", **more
 ):
-    """Write a raster of blocks of 64 KB that cannot be compressed; its pixels are 1/256 of a degree."""
+    """Write a raster of noise, which cannot be compressed, in blocks of 64 KB. A pixel is 1/256 degree."""
     rng = np.random.default_rng(int(west) * 7 + int(north))
     limit = 255 if dtype == "uint8" else 10_000
     pixels = rng.integers(1, limit, (count, size, size)).astype(dtype)
@@ -30,13 +30,13 @@ def write_noise(
 
 @pytest.fixture(scope="session")
 def noise(tmp_path_factory):
-    """8 x 8 blocks of one band, from 0 to 8 degrees east and north."""
+    """A raster of one band and 8 x 8 blocks, from 0 to 8 degrees east and north."""
     return write_noise(tmp_path_factory.mktemp("noise") / "noise.tif")
 
 
 @pytest.fixture(scope="session")
 def metres(tmp_path_factory):
-    """Three bands of int16 in UTM 31N, with overviews, and a size that is no multiple of its blocks."""
+    """Three bands of int16 in UTM 31N, with overviews and incomplete blocks at the edges."""
     path = tmp_path_factory.mktemp("metres") / "metres.tif"
     write_noise(
         path,
@@ -62,7 +62,7 @@ def _running(tiles, noise):
 
 @pytest.fixture
 def server(_running, monkeypatch):
-    """The stand-in; the environment leads to it, and it has forgotten all requests."""
+    """The stand-in, without recorded requests. The environment's settings name it."""
     for name, value in _running.environ.items():
         monkeypatch.setenv(name, value)
     worldcover.forget_sea()
@@ -73,14 +73,14 @@ def server(_running, monkeypatch):
 
 @pytest.fixture
 def inside(server):
-    """Inside a `terrascope_env` that gives up on a server in trouble at once."""
+    """Run the test inside a `terrascope_env` that does not retry failed requests."""
     with terrascope_env(GDAL_HTTP_MAX_RETRY=0) as env:
         yield env
 
 
 @pytest.fixture
 def data_requests(server):
-    """Return the requests for files so far; each came with a valid token."""
+    """Return a function that returns the requests for files so far, all of which had a valid token."""
 
     def requests():
         seen = server.requests("data")

@@ -1,4 +1,4 @@
-"""Open and read a file in every way that the package has, while its server is in trouble.
+"""Open and read a file in every way that the package offers, while its server fails.
 
 A process of its own: all that GDAL prints is on its stderr. Each way runs in a new thread, which has no
 `rasterio.Env` unless the package enters one: there, GDAL's default is to print.
@@ -22,7 +22,7 @@ CRS = "EPSG:32631"
 BBOX = (601_000, 5_695_000, 605_000, 5_699_000)
 POINTS = [(601_000, 5_699_000), (605_000, 5_695_000)]
 
-# so that nothing is waited for in earnest
+# retries without noticeable waits
 SOON = {"GDAL_HTTP_MAX_RETRY": 1, "GDAL_HTTP_RETRY_DELAY": 0.01}
 
 
@@ -41,7 +41,7 @@ def ways():
     yield lambda: read_bbox(url, BBOX, crs=CRS, max_size=50)
     yield lambda: sample(url, POINTS, crs=CRS, max_workers=2)
     yield lambda: worldcover.read((6.1, 0.1, 6.2, 0.2), 2020, 0.01)
-    # what env.open asks; GDAL may have dropped the file since
+    # env.open calls these, and GDAL may have dropped the file by then
     yield lambda: opening.is_cut_short(url)
     yield lambda: opening.read_directories(url)
 
@@ -58,7 +58,7 @@ def after_the_first_bytes(trouble, way):
 
 
 def when_open(trouble):
-    """Look for blocks as after a read that could not find them."""
+    """Check the block offsets of an open dataset, as after a read that did not find them."""
     with open_late(url) as dataset:
         env.forget(url)
         trouble()
@@ -73,7 +73,7 @@ def afresh():
 
 
 def run(function):
-    """Run a function in a new thread, and expect it to succeed or to raise what is for the user."""
+    """Run a function in a new thread. It must succeed, or raise an error that is meant for the user."""
     surprises = []
 
     def call():

@@ -24,7 +24,7 @@ def test_native_pixels_over_http(server, inside, tiles):
 
 @pytest.mark.parametrize(("rows", "slack"), [(2, 40), (1, 64)])
 def test_one_box_takes_few_requests_and_bytes(server, inside, data_requests, tiles, rows, slack):
-    # what is one range in the file, GDAL reads in chunks of 16 KB; of several ranges it reads what is needed
+    # a single range of the file is read in chunks of 16 KB; of several ranges GDAL reads exactly the bytes
     with rasterio.open(tiles[0]) as local:
         sizes = np.array(
             [
@@ -80,9 +80,8 @@ def test_an_overview_that_is_too_coarse_is_not_used(metres):
     assert array.shape == (3, 200, 200)
     with rasterio.open(metres) as local:
         too_coarse = local.read(out_shape=(3, 200, 200))
-    with rasterio.open(
-        metres, overview_level=0
-    ) as level:  # the overview of 2, in which 1.75 pixels go into one
+    # the overview of 2, in which 1.75 pixels go into one
+    with rasterio.open(metres, overview_level=0) as level:
         at = ((np.arange(200) + 0.5) * 1.75).astype(int)
         np.testing.assert_array_equal(array, level.read()[:, at][:, :, at])
     assert (array != too_coarse).any()

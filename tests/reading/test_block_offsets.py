@@ -1,4 +1,4 @@
-"""Where GDAL could not read where a file's blocks are, it makes zeros of them: the functions notice."""
+"""GDAL returns zeros for blocks whose offsets it could not read: the package's functions notice."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ TRANSFORM = rasterio.Affine(10, 0, 0, 0, -10, 0)
 
 @pytest.fixture(params=range(1, 7), ids=lambda times: f"{times} requests")
 def refused(sandbox, request):
-    """Refuse that many requests, which GDAL does not repeat."""
+    """Return a function that makes the server refuse a number of requests, which GDAL does not repeat."""
     return lambda: sandbox.fail(403, times=request.param)
 
 
@@ -30,7 +30,7 @@ def test_windows(sandbox, local, refused):
     with terrascope_env(**SOON) as env:
         results = read_windows([(url, Window(0, 0, 8, 8)), (url, OVER_FOUR_BLOCKS)], max_workers=1)
         next(results)
-        env.forget(url)  # as GDAL does by itself when its memory is full
+        env.forget(url)  # GDAL does the same when its cache is full
         refused()
         try:
             pixels = next(results)
@@ -57,7 +57,7 @@ def test_overviews(sandbox, local, refused, size):
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 def test_files_that_lack_blocks_are_read(sandbox, tmp_path, interleave):
-    """A sparse file has blocks without a place, and they are zeros indeed."""
+    """A sparse file has blocks without an offset, which really are zeros."""
     file = tmp_path / "sparse.tif"
     layout = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
     with rasterio.open(
@@ -76,7 +76,7 @@ def test_files_that_lack_blocks_are_read(sandbox, tmp_path, interleave):
 
 
 def test_a_mask_of_its_own(sandbox, tmp_path):
-    """Whose blocks cannot be asked for: the file is opened whole."""
+    """The offsets of a mask's blocks cannot be queried, so all are read when the file is opened."""
     file = tmp_path / "masked.tif"
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
@@ -97,7 +97,7 @@ def test_a_mask_of_its_own(sandbox, tmp_path):
 
 
 def test_it_asks_for_nothing(sandbox):
-    """A look at blocks that have been read makes no request."""
+    """Checking the offsets of blocks that have been read makes no request."""
     shape = (300, 300)
     with terrascope_env() as env, env.open(sandbox.url()) as dataset:
         read_shape(dataset, LAND_WINDOW, shape, [1])

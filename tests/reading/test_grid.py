@@ -1,4 +1,4 @@
-"""Boxes, points and blocks become the right pixels."""
+"""Boxes, points and blocks are turned into the right pixels."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_box_over_the_edge_is_clipped(tile):
 @pytest.mark.parametrize(
     ("box", "word"),
     [
-        ((9, 0, 10, 1), "outside"),  # shares an edge with the raster, and no pixel
+        ((9, 0, 10, 1), "outside"),  # has an edge in common with the raster, but no pixel
         ((5, 0, 6, 1), "outside"),
         ((7, 1, 7, 2), "west"),
         ((7, 2, 8, 1), "south"),

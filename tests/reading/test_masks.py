@@ -20,7 +20,7 @@ MASKED = np.zeros(PIXELS.shape, bool)
 MASKED[:, 1] = True
 WHOLE = Window(0, 0, 4, 2)
 
-# what marks pixels as invalid, and the pixels that hold data then
+# what marks pixels as invalid, and which pixels then hold data
 KINDS = {
     "nodata": ({"nodata": -9999}, ~IS_NAN & ~IS_NODATA),
     "no nodata": ({}, ~IS_NAN),
@@ -45,7 +45,7 @@ def write(path, pixels, *, mask=False, alpha=False, nodata=None):
 
 @pytest.fixture(params=KINDS)
 def raster(request, tmp_path):
-    """A raster with NaN, opened, and which of its pixels hold data."""
+    """An open raster with NaN among its pixels, and which pixels hold data."""
     kind, valid = KINDS[request.param]
     with rasterio.open(write(tmp_path / "in.tif", PIXELS, **kind)) as dataset:
         assert has_mask(dataset, [1]) == ("mask" in kind)
@@ -88,7 +88,7 @@ def test_nan_in_written_masks(raster, tmp_path):
             np.testing.assert_array_equal(out.read_masks(1) != 0, valid)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])  # an alpha band of another type masks nothing
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])  # alpha bands of other types mask nothing
 @pytest.mark.parametrize("kind", [{"nodata": 3}, {}, {"mask": True}, {"alpha": True}])
 def test_whole_numbers_follow_gdals_mask(tmp_path, dtype, kind):
     pixels = np.arange(8).reshape(2, 4).astype(dtype)

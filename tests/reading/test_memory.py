@@ -1,4 +1,4 @@
-"""How many datasets are open, and for how long: what bounds the memory."""
+"""Memory stays bounded: datasets are few, and are closed in time."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_a_dataset_is_closed_after_so_many_pixels(noise, monkeypatch):
     opened = []
     with Datasets(keep=4) as datasets:
         for _ in range(10):
-            # two pixels by two, at the corner of four blocks
+            # 2 x 2 pixels around the common corner of four blocks
             datasets.read(noise, opened.append, window=Window(BLOCK - 1, BLOCK - 1, 2, 2))
         assert len(set(opened)) == 4  # three reads each
         assert [dataset.closed for dataset in dict.fromkeys(opened)] == [True, True, True, False]
@@ -59,7 +59,7 @@ values = sample(urls, points)
 rows, columns = (512 * (10 - points[:, 1])).astype(int), (512 * points[:, 0]).astype(int)
 everything = np.load(f"{sys.argv[1]}/all.npy", mmap_mode="r")
 print(np.array_equal(values.data[:, 0], everything[rows, columns]), values.mask.any())
-# not getrusage's figure, which begins with the parent's
+# getrusage would include the parent's memory
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)
 """
 

@@ -37,7 +37,7 @@ def test_files_take_turns(server, inside, tiles, data_requests):
     arrays = list(read_windows(requests))
     for index, file in enumerate(tiles):
         assert_same(arrays[index::2], file, some)
-    # each file's header was asked for once, whatever the number of workers
+    # each file's header was requested once, however many workers there are
     assert sum(request.method == "HEAD" for request in data_requests()) == 2
     assert sum((request.range or "").startswith("bytes=0-") for request in data_requests()) == 2
 
@@ -68,7 +68,7 @@ def test_requests_grow_with_the_blocks(server, inside, noise, data_requests):
     for count in (8, 16, 32):
         server.clear()
         rio_windows = [Window(64 + 256 * (i % 8), 64 + 256 * (i // 8), 100, 100) for i in range(count)]
-        with terrascope_env(GDAL_HTTP_MAX_RETRY=0):  # which forgets what GDAL has cached
+        with terrascope_env(GDAL_HTTP_MAX_RETRY=0):  # entering clears GDAL's cache
             assert_same(read_windows([(url, w) for w in rio_windows]), noise, rio_windows)
         counts.append(len(data_requests()))
         assert counts[-1] <= count + 3
@@ -97,7 +97,7 @@ def test_closing_makes_no_further_requests(server, inside, noise):
     next(arrays)
     arrays.close()
     count = len(server.requests("data"))
-    with rasterio.open(server.urls[0]) as dataset:  # goes through, so the server is not merely slow
+    with rasterio.open(server.urls[0]) as dataset:  # succeeds, so the server is not just slow
         dataset.read(1, window=Window(8192, 20480, 100, 100))
     assert sum("noise" in request.path for request in server.requests("data")) <= count
 

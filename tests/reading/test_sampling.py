@@ -1,4 +1,4 @@
-"""sample: rasterio's values, each block read once, points found to their tile."""
+"""sample: rasterio's values, each block read once, each point's tile found."""
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ def test_values_and_mask_over_http(server, inside, tiles):
 
 @pytest.mark.parametrize("count", [1000, 10_000])
 def test_every_block_is_fetched_once_however_many_points_fall_in(server, inside, data_requests, noise, count):
-    # all points in the first three blocks of the second row, and two blocks apart from each other
+    # all points lie in the first three blocks of the second row, and in two blocks with gaps between them
     parts = [points(count, 0, 6, 3, 7), points(count, 4, 2, 5, 3), points(count, 6, 2, 7, 3)]
     where = np.concatenate(parts)
     values = sample(server.url("noise.tif"), where)
     np.testing.assert_array_equal(values.data, rasterio_values(noise, where))
     requests = data_requests()
-    assert len(requests) <= 2 + 3  # HEAD, header, the three neighbours at once, the two others
+    assert len(requests) <= 2 + 3  # HEAD, header, the three neighbours together, the two others
     blocks = 5 * BLOCK * BLOCK
     assert sum(request.sent for request in requests) <= blocks + 32768 + 2 * 32768
 
@@ -46,20 +46,20 @@ def test_every_block_is_fetched_once_however_many_points_fall_in(server, inside,
 def test_all_blocks_of_a_file(server, inside, data_requests, noise):
     values = sample(server.url("noise.tif"), points(5000))
     np.testing.assert_array_equal(values.data, rasterio_values(noise, points(5000)))
-    # the header, and a row of blocks in one request, rounded up to GDAL's chunks of 16 KB
+    # the header, and one request for each row of blocks, rounded up to GDAL's chunks of 16 KB
     assert len(data_requests()) <= 2 + 8
     assert sum(request.sent for request in data_requests()) <= 64 * BLOCK * BLOCK + 32768 + 8 * 16384
 
 
 def test_requests_grow_with_the_blocks_not_with_the_points(server, inside, data_requests, noise):
     url, counts = server.url("noise.tif"), []
-    columns, rows = np.meshgrid(np.arange(0, 8, 2), np.arange(8))  # blocks that are no neighbours
+    columns, rows = np.meshgrid(np.arange(0, 8, 2), np.arange(8))  # blocks that are not neighbours
     corners = np.column_stack([columns.ravel(), 7.0 - rows.ravel()])
     for blocks in (4, 16, 32):
         for in_each in (1, 50):
             where = np.concatenate([points(in_each, x, y, x + 1, y + 1) for x, y in corners[:blocks]])
             server.clear()
-            with terrascope_env():  # which forgets what GDAL has cached
+            with terrascope_env():  # entering clears GDAL's cache
                 sample(url, where)
             counts.append(len(data_requests()))
     assert counts[0] == counts[1] <= 4 + 2
@@ -139,7 +139,7 @@ def test_a_file_that_vanishes_in_the_middle(server, inside, noise, tmp_path):
     with pytest.raises(RasterioIOError, match=r"going.tif: .*404"):
         sample(url, where, max_workers=1, progress=lambda done, total: file.unlink(missing_ok=True))
     file.touch()
-    assert len(server.requests("data")) < 20  # of the 64 blocks, the rest was dropped
+    assert len(server.requests("data")) < 20  # there are 64 blocks; the rest was dropped
 
 
 def test_refused(server, inside):

@@ -1,4 +1,4 @@
-"""GDAL prints its errors and warnings where nobody handles them: never in a call of this package."""
+"""GDAL prints errors and warnings that nobody handles. Calls of this package cause none."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.parametrize("debug", ["OFF", "ON"])
 def test_nothing_of_gdals_on_stderr(metres, debug):
-    """With CPL_DEBUG=ON the user gets the debug lines of rasterio's calls, but none of ours."""
+    """With CPL_DEBUG=ON, GDAL prints debug lines for rasterio's calls, but no errors for ours."""
     script = Path(__file__).with_name("in_trouble.py")
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", script, metres],
@@ -22,5 +22,5 @@ def test_nothing_of_gdals_on_stderr(metres, debug):
     )
     assert ended.returncode == 0, ended.stderr
     printed = re.findall(r"^(?:ERROR|Warning) \d+: .*", ended.stderr, re.MULTILINE)
-    # rasterio's own: with CPL_DEBUG=ON, GDAL 3.12 does not know an option of each Env that rasterio makes
+    # with CPL_DEBUG=ON, GDAL 3.12 warns about an option that rasterio itself sets in each Env
     assert [line for line in printed if "'RASTERIO_ENV'" not in line] == []

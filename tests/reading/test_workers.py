@@ -1,4 +1,4 @@
-"""The threads that do the reading: order, cancellation, and the caller's options."""
+"""The reading threads: order, cancellation, and the caller's options."""
 
 import threading
 
@@ -20,7 +20,7 @@ def test_what_has_not_begun_is_dropped():
 
     with Workers(2) as workers:
         results = workers.in_order(work, range(10))
-        assert next(results) == 0  # 1 and 2 wait at the gate; 3 waits for one of their threads
+        assert next(results) == 0  # 1 and 2 wait for the gate; 3 waits for a thread
         threading.Timer(1.0, gate.set).start()
     assert set(begun) <= {0, 1, 2}
 
@@ -41,7 +41,7 @@ def test_a_failure_comes_in_its_turn():
 def test_the_callers_options_hold_in_the_workers():
     seen = []
 
-    def call():  # the options of an Env that is entered in a thread are that thread's own
+    def call():  # the options of an Env hold only in the thread that entered it
         with rasterio.Env(SOME_OPTION="here", GDAL_CACHEMAX=64), Workers(2) as workers:
             seen.extend(workers.in_order(lambda _: libgdal.get_config_option("SOME_OPTION"), range(4)))
 

@@ -1,4 +1,4 @@
-"""WorldCover: the grid, mosaics over tiles and the antimeridian, and the sea."""
+"""WorldCover: the grid, boxes over several tiles and the antimeridian, and tiles that do not exist."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_legend_and_attribution():
 def test_a_box_in_one_tile(server, inside, tiles, year):
     land = 0
     with rasterio.open(tiles[year - 2020]) as local:
-        # the first has land in the real tile, the second in the synthetic one
+        # the first box has land in ESA's tile, the second in the synthetic one
         for column, row in ((6000, 30000), (10800, 16800)):
             west, north = 6 + column / 12000, 3 - row / 12000
             array, profile = worldcover.read((west, north - 0.25, west + 0.25, north), year)
@@ -92,7 +92,7 @@ def test_sea_is_no_data_and_asked_for_once(server, inside, tiles):
     absent = [r for r in server.requests("data") if r.status == 404]
     assert {r.path.split("_")[-2] for r in absent} == {"N00E003", "S03E003", "S03E006"}
     server.clear()
-    inside.refresh()  # GDAL forgets what it has cached, absent files too
+    inside.refresh()  # clears GDAL's cache, which remembers absent files too
     worldcover.read(box, 2020)
     assert {r.path.split("_")[-2] for r in server.requests("data")} <= {"N00E006"}
     worldcover.forget_sea()
