@@ -171,8 +171,8 @@ def write_worldcover(
 def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     """Open a dataset for writing that becomes a Cloud-Optimized GeoTIFF when the block ends.
 
-    A COG cannot be written window by window. The windows are therefore written to a plain GeoTIFF
-    beside it, which is copied at the end, or deleted if the block raises.
+    A COG cannot be written window by window. A plain GeoTIFF beside it takes the windows, is copied if
+    the block ends without an error, and is deleted in any case.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     """
     path = Path(path)
     base = path.with_name(f"{path.stem}.base.tif")
-    # of whole numbers, which may be classes, the overviews must not contain new values
+    # integers may be classes, so their overviews must not contain new values
     resampling = "nearest" if np.dtype(profile["dtype"]).kind in "iub" else "average"
     predictor = {"i": "standard", "u": "no", "f": "floating_point"}.get(np.dtype(profile["dtype"]).kind, "no")
     try:

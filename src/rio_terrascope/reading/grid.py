@@ -120,10 +120,8 @@ def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -
 
     Parameters
     ----------
-    window : rasterio.windows.Window
-        Whole pixels.
-    block_shape : tuple of int
-        Rows and columns of a block, as in ``dataset.block_shapes[0]``.
+    window, block_shape
+        As in `block_windows`.
     pixel_bytes : int
         The size of a pixel, in all bands that are read.
 

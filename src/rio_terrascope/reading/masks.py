@@ -30,7 +30,7 @@ def valid_pixels(
     ----------
     dataset : rasterio.DatasetReader
     pixels : ndarray, shape (bands, rows, columns)
-        What was read of the window, in any resolution.
+        The pixels of the window, at any resolution.
     window : rasterio.windows.Window
     bands : sequence of int
 
@@ -55,7 +55,8 @@ def is_valid(
     nodata : sequence of float or None
         The nodata value of each band.
     mask : ndarray of uint8, optional
-        The pixels' masks as `read_masks` returns them, for rasters that have a mask (`has_mask`).
+        The pixels' masks, as `read_masks` returns them, if the raster has masks (`has_mask`). They
+        replace the nodata values.
 
     Returns
     -------
