@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from rio_terrascope.cli.group import request_options, say, stops_at_once
+from rio_terrascope.cli.group import request_options
+from rio_terrascope.cli.output import say
+from rio_terrascope.cli.signals import stops_at_once
 
 if TYPE_CHECKING:
     from rio_terrascope.auth.tokens import TokenSource

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rio_terrascope.cli.group import complete_file, overwrite_option, progress_bar
+from rio_terrascope.cli.output import complete_file, overwrite_option, progress_bar
 
 if TYPE_CHECKING:
     from rasterio.windows import Window

@@ -5,7 +5,7 @@ import signal
 
 import click
 
-from rio_terrascope.cli.group import say
+from rio_terrascope.cli.output import say
 
 
 @click.command(

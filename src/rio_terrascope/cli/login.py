@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rio_terrascope.cli.group import say
+from rio_terrascope.cli.output import say
 
 
 @click.command(short_help="Log in and save the login.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.group import complete_file, output_option
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
+from rio_terrascope.cli.output import complete_file, output_option
 
 
 @click.command(short_help="Draw a picture.")

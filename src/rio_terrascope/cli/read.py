@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.group import Progress, complete_file, output_option, say
 from rio_terrascope.cli.options import (
     Box,
     band_option,
@@ -13,6 +12,7 @@ from rio_terrascope.cli.options import (
     finite,
     region_options,
 )
+from rio_terrascope.cli.output import Progress, complete_file, output_option, say
 
 
 @click.command(short_help="Copy part of a raster into a file.")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from rio_terrascope.cli.group import Progress, complete_text, output_option
 from rio_terrascope.cli.options import band_option, known_crs
+from rio_terrascope.cli.output import Progress, complete_text, output_option
 
 
 @click.command(short_help="Read the values at points.")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from rio_terrascope.cli.group import say
 from rio_terrascope.cli.options import Box, json_option
+from rio_terrascope.cli.output import say
 
 PAGE = 100  # items asked for at once
 LIMIT = 1000

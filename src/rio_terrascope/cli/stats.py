@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rio_terrascope.cli.group import Progress
 from rio_terrascope.cli.options import (
     Box,
     band_option,
@@ -16,6 +15,7 @@ from rio_terrascope.cli.options import (
     json_option,
     region_options,
 )
+from rio_terrascope.cli.output import Progress
 
 if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
