@@ -5,7 +5,20 @@ The commands import what they need when they run, so that ``tsread --help`` answ
 
 import click
 
-from rio_terrascope.cli import demo, doctor, exec, info, login, preview, read, sample, sandbox, search, stats
+from rio_terrascope.cli import (
+    demo,
+    doctor,
+    exec,
+    info,
+    login,
+    preview,
+    read,
+    sample,
+    sandbox,
+    search,
+    stats,
+    worldcover,
+)
 from rio_terrascope.cli.group import Group, set_up_logging
 
 
@@ -25,7 +38,7 @@ def terrascope(verbose: int) -> None:
     set_up_logging(verbose)
 
 
-for family in (login, search, info, read, sample, stats, preview, exec, doctor, sandbox, demo):
+for family in (login, search, info, read, worldcover, sample, stats, preview, exec, doctor, sandbox, demo):
     for command in family.commands:
         terrascope.add_command(command)
 

@@ -57,8 +57,6 @@ def _on_stdin() -> list[str]:
 
 
 def _in_json(text: str) -> list[str]:
-    from rio_terrascope.cli.search import chosen_assets, readable
-
     try:
         found: dict[str, Any] = json.loads(text)
         items = found["features"] if found.get("type") == "FeatureCollection" else [found]
@@ -67,3 +65,19 @@ def _in_json(text: str) -> list[str]:
         raise click.ClickException(
             "the JSON on stdin is no STAC item or FeatureCollection of items. Next: 'tsread search --json'."
         ) from None
+
+
+def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the assets of an item with this name; without one, all that are data."""
+    return [
+        (key, asset)
+        for key, asset in item["assets"].items()
+        if (key == name if name else "data" in (asset.get("roles") or ()))
+    ]
+
+
+def readable(href: str) -> str:
+    """Return the path for the URL of a file on this machine, and everything else as it is."""
+    from rio_terrascope.stac import local_path
+
+    return local_path(href) or href

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rio_terrascope.cli.inputs import chosen_assets, readable
 from rio_terrascope.cli.options import Box, json_option
 from rio_terrascope.cli.output import say
 
@@ -117,22 +118,6 @@ def search(
         say("Nothing found.")
     if more and limit is None:
         say(f"There are more than these {LIMIT}. Next: add --limit, or ask for less.")
-
-
-def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the assets of an item with this name; without one, all that are data."""
-    return [
-        (key, asset)
-        for key, asset in item["assets"].items()
-        if (key == name if name else "data" in (asset.get("roles") or ()))
-    ]
-
-
-def readable(href: str) -> str:
-    """Return the path for the URL of a file on this machine, and everything else as it is."""
-    from rio_terrascope.stac import local_path
-
-    return local_path(href) or href
 
 
 def _found(

@@ -1,0 +1,80 @@
+"""``tsread worldcover``: ESA WorldCover into a file of one's own."""
+
+from pathlib import Path
+
+import click
+
+from rio_terrascope.cli.options import Box, finite
+from rio_terrascope.cli.output import Progress, complete_file, output_option, say
+
+
+def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
+    from rio_terrascope.worldcover import grid_profile
+
+    try:
+        grid_profile(box)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return box
+
+
+@click.command(short_help="Copy part of ESA WorldCover into a file.")
+@click.option(
+    "--bbox",
+    nargs=4,
+    type=float,
+    required=True,
+    metavar="W S E N",
+    callback=_world_box,
+    help="The box, in degrees.",
+)
+@click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
+@click.option(
+    "--resolution",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
+    metavar="R",
+    help="Degrees, at most; 1/12000 is all.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Print the tiles' URLs instead; needs no login.")
+@output_option(".tif", required=False)
+def worldcover(
+    bbox: Box, year: str, resolution: float | None, only_list: bool, output: Path | None, overwrite: bool
+) -> None:
+    """Copy a box of ESA WorldCover, over as many tiles as it meets, into a Cloud-Optimized GeoTIFF.
+
+    Where there is only sea there is no tile; it becomes nodata. A box whose west is greater than its
+    east crosses the antimeridian.
+
+    \b
+        tsread worldcover --bbox 5.5 -0.5 8 2 --year 2021 -o gulf.tif
+        tsread worldcover --bbox 5.5 -0.5 8 2 --list
+    """
+    if only_list and output is not None:
+        raise click.UsageError("give --list or --output, not both.")
+    if not only_list and output is None:
+        raise click.UsageError("Missing option '-o' / '--output', or '--list'.")
+    from rio_terrascope import worldcover as library
+
+    urls = [tile.url for tile in library.tiles(bbox, int(year))]
+    if output is None:
+        click.echo("\n".join(urls))
+        return
+    from rio_terrascope.analysis.cog import write_worldcover
+    from rio_terrascope.cli.access import access
+
+    with (
+        complete_file(output, overwrite=overwrite) as file,
+        access(*urls),
+        Progress("Reading") as progress,
+    ):
+        write_worldcover(bbox, int(year), file, resolution=resolution, progress=progress.tell)
+    sea = [url for url in urls if url in library.known_sea()]
+    if sea:
+        names = ", ".join(url.rpartition("_Map")[0].rpartition("_")[2] for url in sea[:8])
+        more = f" and {len(sea) - 8} more" if len(sea) > 8 else ""
+        which = "there is no tile" if len(sea) == 1 else "there are no tiles"
+        say(f"{which} {names}{more} (404): taken for sea, written as nodata.")
+
+
+commands = (worldcover,)
