@@ -7,6 +7,8 @@ from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
 from rio_terrascope.cli.errors import in_words
 
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
 
 @pytest.fixture
 def cut_in_half(sandbox, tmp_path):
@@ -16,6 +18,33 @@ def cut_in_half(sandbox, tmp_path):
     with half.open("r+b") as file:
         file.truncate(half.stat().st_size // 2)
     return half
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda s: None, "no such file at"),
+        (lambda s: s.deny("missing"), "403"),
+        (lambda s: s.fail(503, None, match="missing"), "in trouble, it answered 503"),
+        (lambda s: s.reset(None, match="missing"), "cannot be reached"),
+        (lambda s: s.fail(200, None, match="missing", body=b"<html></html>"), "not a raster"),
+    ],
+    ids=["404", "403", "503", "reset", "html"],
+)
+def test_urls_that_cannot_be_read(tsread, sandbox, break_it, said):
+    tsread.environ["GDAL_HTTP_MAX_RETRY"] = "0"
+    break_it(sandbox)
+    line = tsread.fails("read", sandbox.url("missing.tif"), "-o", "out.tif", "--window", 0, 0, 9, 9)
+    assert said in line
+    assert sandbox.url("missing.tif").rpartition("/")[2] in line
+    assert "Next: " in line
+    assert not (tsread.cwd / "out.tif").exists()
+
+
+def test_local_files_that_cannot_be_read(tsread):
+    assert "none.tif: No such file" in tsread.fails("info", "none.tif")
+    (tsread.cwd / "text.tif").write_text("text")
+    assert "text.tif is not a raster" in tsread.fails("stats", "text.tif")
 
 
 WINDOW = ("--window", 16000, 16000, 2000, 2000)
