@@ -1,6 +1,5 @@
 """The installed commands `tsread demo` and `tsread sandbox`."""
 
-import importlib
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 import rio_terrascope
 from helpers import RIO, TSREAD
+from rio_terrascope.cli import demo as module
 from rio_terrascope.cli import terrascope
 
 
@@ -79,7 +79,6 @@ def test_demo_does_not_overwrite_a_picture(tmp_path):
 
 
 def test_demo_reports_errors(monkeypatch, tmp_path):
-    module = importlib.import_module("rio_terrascope.cli.demo")  # the package's name "demo" is the command
     wrong = module.Account([], 1, 1.0, 1, 1, ["other pixels than the file's at a window"])
     monkeypatch.setattr(module, "_read_and_count", lambda server, picture: picture.touch() or wrong)
     result = CliRunner().invoke(terrascope, ["demo", "-o", str(tmp_path / "land.png")])

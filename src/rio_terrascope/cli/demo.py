@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.output import complete_file, overwrite_option, progress_bar
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ PERMANENT_WATER = 80  # WorldCover's class for it
 PICTURE = 1000  # pixels along the longer side
 
 
-@click.command(short_help="Show the main job, without an account.")
+@terrascope.command(short_help="Show the main job, without an account.")
 @click.option(
     "--tile",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -202,6 +203,3 @@ def _land(dataset: Any, step: int) -> Any:
     """Tell where there is land, one cell for `step` by `step` pixels."""
     classes = dataset.read(1, out_shape=(dataset.height // step, dataset.width // step))
     return (classes != (dataset.nodata or 0)) & (classes != PERMANENT_WATER)
-
-
-commands = (demo,)

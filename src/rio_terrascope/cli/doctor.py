@@ -5,10 +5,12 @@ import json
 
 import click
 
+from rio_terrascope.cli.group import terrascope
+
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
 
 
-@click.command(short_help="Find out what is wrong.")
+@terrascope.command(short_help="Find out what is wrong.")
 @click.argument("url", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -40,6 +42,3 @@ def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
             json.dumps({"ok": not failed, "steps": [dataclasses.asdict(f) for f in findings]}, indent=2)
         )
     ctx.exit(1 if failed else 0)
-
-
-commands = (doctor,)

@@ -5,10 +5,11 @@ import signal
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.output import say
 
 
-@click.command(
+@terrascope.command(
     name="exec",
     short_help="Run a GDAL program with access.",
     context_settings={"allow_interspersed_args": False},  # what follows the program is its own
@@ -59,6 +60,3 @@ def _end_by(number: int) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     raise click.exceptions.Exit(128 + number)
-
-
-commands = (execute,)

@@ -58,6 +58,22 @@ def _in_one_line(error: click.UsageError) -> click.UsageError:
     return click.UsageError(message + where)
 
 
+@click.group(name="terrascope", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", count=True, help="Show requests; twice: everything. Never a secret.")
+@click.version_option(package_name="rio-terrascope", prog_name="tsread")
+def terrascope(verbose: int) -> None:
+    """Read Terrascope's protected rasters.
+
+    The login is taken from TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, from what 'tsread login' has
+    saved, or from ~/.netrc; at a terminal it is asked for. Data comes on stdout, talk on stderr.
+    To try things without an account, start with:
+
+    \b
+        tsread demo
+    """
+    set_up_logging(verbose)
+
+
 def set_up_logging(verbose: int) -> None:
     """Log to stderr: warnings; with -v requests and what is done, twice everything; never a secret."""
     handler = logging.StreamHandler()

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
 
 
-@click.command(short_help="Show what a raster is.")
+@terrascope.command(short_help="Show what a raster is.")
 @click.argument("url")
 @json_option
 def info(url: str, as_json: bool) -> None:
@@ -106,6 +107,3 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows.append(("Tags", "\n".join(tags) or "none"))
     return rows
-
-
-commands = (info,)

@@ -3,14 +3,14 @@
 import json
 import sys
 import time
-from typing import Any
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.output import say
 
 
-@click.command(short_help="Log in and save the login.")
+@terrascope.command(short_help="Log in and save the login.")
 @click.option("-u", "--username", help="Asked for where not given.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin, for scripts.")
 def login(username: str | None, password_stdin: bool) -> None:
@@ -48,7 +48,7 @@ def login(username: str | None, password_stdin: bool) -> None:
     say(f"Saved in {saved.source}.")
 
 
-@click.command(short_help="Show who is logged in, and from where.")
+@terrascope.command(short_help="Show who is logged in, and from where.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
     """Show which login the other commands use: whose, from where, until when.
@@ -88,7 +88,7 @@ def status(as_json: bool) -> None:
         click.echo(f"{name + ':':8}{value}")
 
 
-@click.command(short_help="Forget the saved login.")
+@terrascope.command(short_help="Forget the saved login.")
 def logout() -> None:
     """Remove the login that 'tsread login' has saved from this machine.
 
@@ -106,7 +106,7 @@ def logout() -> None:
     )
 
 
-@click.command(short_help="Print an access token.")
+@terrascope.command(short_help="Print an access token.")
 @click.option(
     "--header", is_flag=True, help="Print 'Authorization: Bearer TOKEN', as curl takes it from a file."
 )
@@ -141,6 +141,3 @@ def _clock(when: float) -> str:
 
 def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
-
-
-commands: tuple[Any, ...] = (login, status, logout, token)

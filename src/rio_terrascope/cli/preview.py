@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
 from rio_terrascope.cli.output import complete_file, output_option
 
 
-@click.command(short_help="Draw a picture.")
+@terrascope.command(short_help="Draw a picture.")
 @click.argument("url")
 @region_options()
 @click.option(
@@ -58,6 +59,3 @@ def preview(
             write_map(drawn, dataset, file, size=size)
         else:
             write_plain(drawn, file)
-
-
-commands = (preview,)

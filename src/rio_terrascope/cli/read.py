@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, finite, region_options
 from rio_terrascope.cli.output import Progress, complete_file, output_option
 
 
-@click.command(short_help="Copy part of a raster into a file.")
+@terrascope.command(short_help="Copy part of a raster into a file.")
 @click.argument("url")
 @region_options(window=True, geometry=True)
 @click.option(
@@ -77,6 +78,3 @@ def read(
             nodata=nodata,
             progress=progress.tell,
         )
-
-
-commands = (read,)

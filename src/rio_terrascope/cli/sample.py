@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import band_option, known_crs
 from rio_terrascope.cli.output import Progress, complete_text, output_option
 
 
-@click.command(short_help="Read the values at points.")
+@terrascope.command(short_help="Read the values at points.")
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.argument("points_file", metavar="POINTS")
 @click.option(
@@ -67,6 +68,3 @@ def sample(
         written = values.data.astype(str)
         written[values.mask] = ""
         writer.writerows([*row, *cells] for row, cells in zip(points.rows, written.tolist(), strict=True))
-
-
-commands = (sample,)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import finite
 
 
-@click.command(short_help="Serve a local stand-in for Terrascope.")
+@terrascope.command(short_help="Serve a local stand-in for Terrascope.")
 @click.option(
     "--tile",
     "tiles",
@@ -55,6 +56,3 @@ def sandbox(tiles: tuple[Path, ...], token_lifetime: float, latency: float) -> N
             click.echo(f"# protected tile: {url}")
         click.echo("Serving on this machine alone; Ctrl-C ends it.", err=True)
         ended.wait()
-
-
-commands = (sandbox,)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.inputs import chosen_assets, readable
 from rio_terrascope.cli.options import Box, json_option
 from rio_terrascope.cli.output import say
@@ -48,7 +49,7 @@ def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str
     return when
 
 
-@click.command(short_help="Find files in the catalogue.")
+@terrascope.command(short_help="Find files in the catalogue.")
 @click.argument("collection")
 @click.option(
     "--bbox",
@@ -155,6 +156,3 @@ def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]]) -
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
     for id_, time, name, size, href in rows:
         click.echo(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")
-
-
-commands = (search,)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import (
     Box,
     band_option,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
 
 
-@click.command(short_help="Areas of classes, or statistics of bands.")
+@terrascope.command(short_help="Areas of classes, or statistics of bands.")
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @region_options(geometry=True)
 @band_option
@@ -138,6 +139,3 @@ def _print_bands(bands: list[dict[str, Any]]) -> None:
                 f"Band {band['band']}: a stored value v means {band['scale']:g} * v + {band['offset']:g}.",
                 err=True,
             )
-
-
-commands = (stats,)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, finite
 from rio_terrascope.cli.output import Progress, complete_file, output_option, say
 
@@ -18,7 +19,7 @@ def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
     return box
 
 
-@click.command(short_help="Copy part of ESA WorldCover into a file.")
+@terrascope.command(short_help="Copy part of ESA WorldCover into a file.")
 @click.option(
     "--bbox",
     nargs=4,
@@ -75,6 +76,3 @@ def worldcover(
         more = f" and {len(sea) - 8} more" if len(sea) > 8 else ""
         which = "there is no tile" if len(sea) == 1 else "there are no tiles"
         say(f"{which} {names}{more} (404): taken for sea, written as nodata.")
-
-
-commands = (worldcover,)
