@@ -5,7 +5,7 @@ import shutil
 import pytest
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
-from rio_terrascope.cli.errors import in_words
+from rio_terrascope.cli.errors import describe_error
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -85,6 +85,6 @@ def test_a_program_that_may_not_be_run(tsread, tmp_path):
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_one_line(error, words):
-    line = in_words(error)
+    line = describe_error(error)
     assert words in line
     assert "\n" not in line

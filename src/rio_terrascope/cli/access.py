@@ -11,7 +11,7 @@ import click
 
 from rio_terrascope.cli.group import request_options
 from rio_terrascope.cli.output import say
-from rio_terrascope.cli.signals import stops_at_once
+from rio_terrascope.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from rio_terrascope.auth.tokens import TokenSource
@@ -65,7 +65,7 @@ def access(*urls: str) -> Iterator[None]:
     # "GDAL_CACHEMAX" counts in bytes here, and is the user's to choose
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(stops_at_once())
+        stack.enter_context(stop_on_signals())
         stack.enter_context(rasterio.Env(**cache, **request_options()))
         if any(settings.covers(url) for url in urls):
             tokens = token_source(settings)

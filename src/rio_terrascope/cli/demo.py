@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.output import complete_file, overwrite_option, progress_bar
+from rio_terrascope.cli.output import Progress, output_file, overwrite_option
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -52,7 +52,7 @@ def demo(tile: Path | None, output: Path | None, overwrite: bool) -> None:
     from rio_terrascope.sandbox import Sandbox
 
     output = output or _free_name()
-    with complete_file(output, overwrite=overwrite) as picture:
+    with output_file(output, overwrite=overwrite) as picture:
         click.echo("Starting a local stand-in for Terrascope ...", err=True)
         with Sandbox(tiles=[tile] if tile else [], token_lifetime=TOKEN_LIFETIME) as server:
             account = _read_and_count(server, picture)
@@ -144,13 +144,13 @@ def _read_and_count(server: "Sandbox", picture: Path) -> Account:
         opened = time.monotonic()
         windows = _windows_over_land(local)
         pace = LIFETIMES * TOKEN_LIFETIME / len(windows)
-        with progress_bar(len(windows), f"Reading over {LIFETIMES} token lifetimes") as bar:
+        with Progress(f"Reading over {LIFETIMES} token lifetimes") as progress:
             for number, window in enumerate(windows, start=1):
                 block = remote.read(1, window=window)
                 pixels += block.size
                 if not np.array_equal(block, local.read(1, window=window)):
                     wrong.append(f"other pixels than the file's at {window}")
-                bar.update(1)
+                progress.update(number, len(windows))
                 # an analysis that thinks about each window, so that they spread over the lifetimes
                 time.sleep(max(0.0, opened + number * pace - time.monotonic()))
         seconds_open = time.monotonic() - opened

@@ -6,13 +6,14 @@ import json
 import click
 
 from rio_terrascope.cli.group import terrascope
+from rio_terrascope.cli.options import json_option
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
 
 
 @terrascope.command(short_help="Find out what is wrong.")
 @click.argument("url", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
     """Check step by step what reading needs: versions, settings, credentials, hosts, login, and URL.

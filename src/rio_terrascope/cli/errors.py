@@ -9,7 +9,7 @@ from rio_terrascope.errors import TerrascopeError, with_next_step
 from rio_terrascope.gdal import messages
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Say in one line what an error means.
 
     Parameters

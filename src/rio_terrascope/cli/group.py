@@ -26,14 +26,14 @@ class Group(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # which is the help, not a mistake
             raise
         except click.UsageError as error:
-            raise _in_one_line(error) from None
+            raise _with_help_hint(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what it raises on purpose becomes a `click.ClickException`."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise _in_one_line(error) from None
+            raise _with_help_hint(error) from None
         except (click.ClickException, click.exceptions.Exit):
             raise
         except (KeyboardInterrupt, click.Abort):  # the second is what click makes of it at a prompt
@@ -43,13 +43,13 @@ class Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
             ctx.exit(128 + signal.SIGPIPE)
         except Exception as error:
-            from rio_terrascope.cli.errors import in_words
+            from rio_terrascope.cli.errors import describe_error
 
             logging.getLogger("rio_terrascope").debug("as it was raised:", exc_info=error)
-            raise click.ClickException(in_words(error)) from None
+            raise click.ClickException(describe_error(error)) from None
 
 
-def _in_one_line(error: click.UsageError) -> click.UsageError:
+def _with_help_hint(error: click.UsageError) -> click.UsageError:
     """Say where the help is in the same line; click itself puts it above, with the usage."""
     message = " ".join(error.format_message().split())
     if not message.endswith((".", "?)")):
@@ -78,7 +78,7 @@ def set_up_logging(verbose: int) -> None:
     """Log to stderr: warnings; with -v requests and what is done, twice everything; never a secret."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handler.addFilter(_presentable)
+    handler.addFilter(_without_secrets)
     logging.basicConfig(handlers=[handler])
     warnings.showwarning = _warn
     # rasterio says so of every picture and table of numbers
@@ -103,7 +103,7 @@ def request_options() -> dict[str, str]:
     return {"CPL_DEBUG": "VSICURL"} if logging.getLogger("rasterio._env").level == logging.DEBUG else {}
 
 
-def _presentable(record: logging.LogRecord) -> bool:
+def _without_secrets(record: logging.LogRecord) -> bool:
     """Let requests through, without what may be secret in them."""
     message = record.getMessage()
     if record.name == "rasterio._env" and logging.getLogger("rasterio").level == logging.CRITICAL:

@@ -60,7 +60,7 @@ def _in_json(text: str) -> list[str]:
     try:
         found: dict[str, Any] = json.loads(text)
         items = found["features"] if found.get("type") == "FeatureCollection" else [found]
-        return [readable(asset["href"]) for item in items for _name, asset in chosen_assets(item)]
+        return [path_or_url(asset["href"]) for item in items for _name, asset in chosen_assets(item)]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise click.ClickException(
             "the JSON on stdin is no STAC item or FeatureCollection of items. Next: 'tsread search --json'."
@@ -76,7 +76,7 @@ def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[s
     ]
 
 
-def readable(href: str) -> str:
+def path_or_url(href: str) -> str:
     """Return the path for the URL of a file on this machine, and everything else as it is."""
     from rio_terrascope.stac import local_path
 

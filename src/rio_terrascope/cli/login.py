@@ -7,6 +7,7 @@ import time
 import click
 
 from rio_terrascope.cli.group import terrascope
+from rio_terrascope.cli.options import json_option
 from rio_terrascope.cli.output import say
 
 
@@ -49,7 +50,7 @@ def login(username: str | None, password_stdin: bool) -> None:
 
 
 @terrascope.command(short_help="Show who is logged in, and from where.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(as_json: bool) -> None:
     """Show which login the other commands use: whose, from where, until when.
 

@@ -8,17 +8,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import click
 
-from rio_terrascope.cli.signals import PATIENCE, _unfinished
+from rio_terrascope.cli.signals import unfinished_folders
+
+BEFORE_THE_BAR = 1.0  # seconds
 
 
 class Progress:
-    """click's progress bar, on stderr, where that is a terminal and it takes longer than a second.
+    """click's progress bar on stderr; it appears after a second, and at a terminal only.
 
-    A context manager; `tell` is what the library's functions take as ``progress``.
+    A context manager. The library's functions take its `update` as ``progress``.
 
     Parameters
     ----------
@@ -28,40 +30,24 @@ class Progress:
     def __init__(self, label: str) -> None:
         self._label = label
         self._bar: Any = None
-        self._from = time.monotonic() + PATIENCE
+        self._from = time.monotonic() + BEFORE_THE_BAR
         self._shown = sys.stderr.isatty()
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.render_finish()
 
-    def tell(self, done: int, total: int | None) -> None:
+    def update(self, done: int, total: int | None) -> None:
         """Show that `done` of `total` is done."""
         if not self._shown or total is None or time.monotonic() < self._from:
             return
         if self._bar is None:
-            self._bar = progress_bar(total, self._label)
+            self._bar = click.progressbar(length=total, label=self._label, file=sys.stderr)
             self._bar.render_progress()
         self._bar.update(done - self._bar.pos)
-
-
-def progress_bar(length: int, label: str) -> Any:
-    """Return click's progress bar on stderr; it is silent where stderr is no terminal.
-
-    Parameters
-    ----------
-    length : int
-        What 100 % is.
-    label : str
-
-    Returns
-    -------
-    context manager with ``update(n)``
-    """
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def say(message: str) -> None:
@@ -69,7 +55,7 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _needs_a_file(ctx: click.Context, _param: click.Parameter, overwrite: bool) -> bool:
+def _check_overwrite(ctx: click.Context, _param: click.Parameter, overwrite: bool) -> bool:
     if overwrite and str(ctx.params.get("output") or "-") == "-":
         raise click.UsageError("--overwrite needs -o with the name of a file.")
     return overwrite
@@ -77,7 +63,7 @@ def _needs_a_file(ctx: click.Context, _param: click.Parameter, overwrite: bool) 
 
 # The command's -o must be eager, so that its value is known here.
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, callback=_needs_a_file, help="Replace the file if it is there."
+    "--overwrite", is_flag=True, callback=_check_overwrite, help="Replace the file if it is there."
 )
 
 
@@ -108,7 +94,7 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
 
 
 @contextlib.contextmanager
-def complete_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a path beside `path` to write to, and rename it when the block ends well.
 
     Parameters
@@ -143,7 +129,7 @@ def complete_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise click.ClickException(
             f"cannot write to {parent or 'the temporary folder'}: {error.strerror}."
         ) from None
-    _unfinished.add(folder)
+    unfinished_folders.add(folder)
     try:
         beside = Path(folder) / path.name
         yield beside
@@ -155,18 +141,18 @@ def complete_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
             os.replace(beside, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        _unfinished.discard(folder)
+        unfinished_folders.discard(folder)
 
 
 @contextlib.contextmanager
-def complete_text(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
+def output_text(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     """Open a text file that appears complete or not at all; ``-`` is stdout, written as it comes."""
     if str(path) == "-":
         with click.open_file("-", "w", encoding="utf-8") as stdout:
             yield stdout
         return
     with (
-        complete_file(path, overwrite=overwrite) as beside,
+        output_file(path, overwrite=overwrite) as beside,
         open(beside, "w", encoding="utf-8", newline="") as file,
     ):
         yield file

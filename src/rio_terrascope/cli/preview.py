@@ -6,7 +6,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
-from rio_terrascope.cli.output import complete_file, output_option
+from rio_terrascope.cli.output import output_file, output_option
 
 
 @terrascope.command(short_help="Draw a picture.")
@@ -52,7 +52,7 @@ def preview(
     if legend:
         require_pillow()
     url = one_raster(url)
-    with complete_file(output, overwrite=overwrite) as file, opened(url) as dataset:
+    with output_file(output, overwrite=overwrite) as file, opened(url) as dataset:
         region = chosen_region(dataset, bbox=bbox, bbox_crs=bbox_crs)
         drawn = picture(dataset, region, size=size, bands=list(bands) or None)
         if legend:

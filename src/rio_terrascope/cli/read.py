@@ -6,7 +6,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, finite, region_options
-from rio_terrascope.cli.output import Progress, complete_file, output_option
+from rio_terrascope.cli.output import Progress, output_file, output_option
 
 
 @terrascope.command(short_help="Copy part of a raster into a file.")
@@ -61,7 +61,7 @@ def read(
 
     url = one_raster(url)
     with (
-        complete_file(output, overwrite=overwrite) as file,
+        output_file(output, overwrite=overwrite) as file,
         opened(url) as dataset,
         Progress("Reading") as progress,
     ):
@@ -76,5 +76,5 @@ def read(
             max_size=max_size,
             indexes=list(bands) or None,
             nodata=nodata,
-            progress=progress.tell,
+            progress=progress.update,
         )

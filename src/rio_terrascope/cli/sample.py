@@ -7,7 +7,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import band_option, known_crs
-from rio_terrascope.cli.output import Progress, complete_text, output_option
+from rio_terrascope.cli.output import Progress, output_option, output_text
 
 
 @terrascope.command(short_help="Read the values at points.")
@@ -47,14 +47,14 @@ def sample(
     from rio_terrascope.reading import sample as sample_rasters
 
     points = read_points(points_file, crs=crs)
-    with complete_text(output, overwrite=overwrite) as file:
+    with output_text(output, overwrite=overwrite) as file:
         with access(*urls), Progress("Sampling") as progress:
             values = sample_rasters(
                 urls,
                 points.coordinates,
                 crs=points.crs,
                 indexes=list(bands) or None,
-                progress=progress.tell,
+                progress=progress.update,
             )
         count = values.shape[1]
         names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.inputs import chosen_assets, readable
+from rio_terrascope.cli.inputs import chosen_assets, path_or_url
 from rio_terrascope.cli.options import Box, json_option
 from rio_terrascope.cli.output import say
 
@@ -114,7 +114,7 @@ def search(
             _print_table(assets)
         else:
             for _item, _name, asset in assets:
-                click.echo(readable(asset["href"]))
+                click.echo(path_or_url(asset["href"]))
     if not items:
         say("Nothing found.")
     if more and limit is None:
@@ -152,7 +152,7 @@ def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]]) -
         time = item["properties"].get("datetime") or item["properties"].get("start_datetime") or ""
         size = asset.get("file:size")
         shown = "" if size is None else f"{size / 1e6:,.1f} MB"
-        rows.append((item["id"], time, name, shown, readable(asset["href"])))
+        rows.append((item["id"], time, name, shown, path_or_url(asset["href"])))
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
     for id_, time, name, size, href in rows:
         click.echo(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator
 
 STOPPED = 128 + signal.SIGINT  # the exit code after Ctrl-C
-PATIENCE = 1.0  # seconds that Ctrl-C leaves a command to end by itself; also before a bar is drawn
+GRACE = 1.0  # seconds that a command has to end by itself
 
-_unfinished: set[str] = set()  # folders with output that is not complete yet
+unfinished_folders: set[str] = set()  # folders with output that is not complete yet
 
 
 @contextlib.contextmanager
-def stops_at_once() -> Iterator[None]:
+def stop_on_signals() -> Iterator[None]:
     """Let Ctrl-C, and SIGTERM, end the block even while GDAL waits for a server.
 
     Python raises KeyboardInterrupt only when the main thread is back from GDAL, which may take
@@ -31,7 +31,7 @@ def stops_at_once() -> Iterator[None]:
 
     def watch() -> None:
         while number := os.read(told, 1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(PATIENCE):
+            if number[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(GRACE):
                 _end_now(128 + number[0])
 
     def terminate(_number: int, _frame: object) -> None:
@@ -53,7 +53,7 @@ def _end_now(code: int) -> None:
     """End the process without waiting for anything, but leave nothing behind."""
     from rio_terrascope.gdal import header
 
-    for folder in list(_unfinished):
+    for folder in list(unfinished_folders):
         shutil.rmtree(folder, ignore_errors=True)
     header.close_header_files()
     if code == STOPPED:

@@ -87,10 +87,10 @@ def _measure(
         labels = class_labels(dataset)
         facts["classes"] = [
             {"label": labels.get(found.value, f"class {found.value}")} | dataclasses.asdict(found)
-            for found in class_areas(dataset, region, progress=progress.tell)
+            for found in class_areas(dataset, region, progress=progress.update)
         ]
     else:
-        found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.tell)
+        found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.update)
         facts["bands"] = [
             dataclasses.asdict(found)
             | {"scale": dataset.scales[found.band - 1], "offset": dataset.offsets[found.band - 1]}

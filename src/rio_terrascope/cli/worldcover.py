@@ -6,7 +6,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import Box, finite
-from rio_terrascope.cli.output import Progress, complete_file, output_option, say
+from rio_terrascope.cli.output import Progress, output_file, output_option, say
 
 
 def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
@@ -65,11 +65,11 @@ def worldcover(
     from rio_terrascope.cli.access import access
 
     with (
-        complete_file(output, overwrite=overwrite) as file,
+        output_file(output, overwrite=overwrite) as file,
         access(*urls),
         Progress("Reading") as progress,
     ):
-        write_worldcover(bbox, int(year), file, resolution=resolution, progress=progress.tell)
+        write_worldcover(bbox, int(year), file, resolution=resolution, progress=progress.update)
     sea = [url for url in urls if url in library.known_sea()]
     if sea:
         names = ", ".join(url.rpartition("_Map")[0].rpartition("_")[2] for url in sea[:8])
