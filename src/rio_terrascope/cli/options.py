@@ -1,7 +1,9 @@
 """Options that several commands have, spelled as rio spells them, and what they mean of a raster."""
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
 
 Command = Callable[..., Any]
+Option = Callable[[Command], Command]  # a decorator
 
 Box = tuple[float, float, float, float]
 
@@ -53,16 +56,68 @@ def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box |
     return box
 
 
-def region_options(*, window: bool = False, geometry: bool = False) -> Callable[[Command], Command]:
-    """Return the options that name a part of a raster; `chosen_region` makes a region of them."""
-    options = [
-        click.option(
-            "--bbox",
-            nargs=4,
-            type=float,
-            metavar="W S E N",
-            callback=_box,
-            help="Pixels whose area meets the box: west south east north, in degrees or --bbox-crs.",
+def bbox_option(check: Callable[..., Any], *, help: str, required: bool = False) -> Option:
+    """Return ``--bbox``; `check` is a callback that refuses boxes that the command cannot use."""
+    return click.option(
+        "--bbox", nargs=4, type=float, metavar="W S E N", callback=check, help=help, required=required
+    )
+
+
+def resolution_option(*, help: str) -> Option:
+    """Return ``--resolution``."""
+    size = click.FloatRange(min=0, min_open=True)
+    return click.option("--resolution", type=size, callback=finite, metavar="R", help=help)
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """The options that name a part of a raster; none of them means the whole raster.
+
+    Raises
+    ------
+    click.UsageError
+        If two of them name a part, or one lacks the option that it belongs to.
+    """
+
+    bbox: Box | None = None
+    bbox_crs: str | None = None
+    window: tuple[int, int, int, int] | None = None
+    geometry: Path | None = None
+    all_touched: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.given) > 1:
+            raise click.UsageError(f"give one of {' and '.join(self.given)}, not {len(self.given)}.")
+        if self.bbox_crs is not None and self.bbox is None:
+            raise click.UsageError("--bbox-crs needs --bbox.")
+        if self.all_touched and self.geometry is None:
+            raise click.UsageError("--all-touched needs --geometry.")
+
+    @property
+    def given(self) -> list[str]:
+        """The options that name a part, at most one after the check."""
+        named = {"--bbox": self.bbox, "--window": self.window, "--geometry": self.geometry}
+        return [name for name, value in named.items() if value is not None]
+
+    def of(self, dataset: Any) -> "Region":
+        """Return the region of a raster that the options name."""
+        from rio_terrascope.analysis import regions, vector
+
+        if self.bbox is not None:
+            return regions.box_region(dataset, self.bbox, crs=self.bbox_crs or DEGREES)
+        if self.window is not None:
+            return regions.window_region(dataset, *self.window)
+        if self.geometry is not None:
+            geometries, crs = vector.read_geometries(self.geometry)
+            return regions.geometry_region(dataset, geometries, crs=crs, all_touched=self.all_touched)
+        return regions.whole(dataset)
+
+
+def region_options(*, window: bool = False, geometry: bool = False) -> Option:
+    """Return the options that name a part of a raster; the command gets them as ``region``."""
+    options: list[Option] = [
+        bbox_option(
+            _box, help="Pixels whose area meets the box: west south east north, in degrees or --bbox-crs."
         ),
         click.option(
             "--bbox-crs",
@@ -92,9 +147,15 @@ def region_options(*, window: bool = False, geometry: bool = False) -> Callable[
         ]
 
     def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_region(**values: Any) -> Any:
+            named = {name: values.pop(name) for name in RegionOptions.__annotations__ if name in values}
+            return command(region=RegionOptions(**named), **values)
+
+        decorated: Command = with_region
         for option in reversed(options):
-            command = option(command)
-        return command
+            decorated = option(decorated)
+        return decorated
 
     return add
 
@@ -112,44 +173,3 @@ def band_option(command: Command) -> Command:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def check_region(
-    *,
-    bbox: Box | None = None,
-    bbox_crs: str | None = None,
-    window: tuple[int, int, int, int] | None = None,
-    geometry: Path | None = None,
-    all_touched: bool = False,
-) -> None:
-    """Refuse two answers to one question, and an option without the one that it is about."""
-    named = {"--bbox": bbox, "--window": window, "--geometry": geometry}
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) > 1:
-        raise click.UsageError(f"give one of {' and '.join(given)}, not {len(given)}.")
-    if bbox_crs is not None and bbox is None:
-        raise click.UsageError("--bbox-crs needs --bbox.")
-    if all_touched and geometry is None:
-        raise click.UsageError("--all-touched needs --geometry.")
-
-
-def chosen_region(
-    dataset: Any,
-    *,
-    bbox: Box | None = None,
-    bbox_crs: str | None = None,
-    window: tuple[int, int, int, int] | None = None,
-    geometry: Path | None = None,
-    all_touched: bool = False,
-) -> "Region":
-    """Return the part of a raster that the options name; all of it where they name none."""
-    from rio_terrascope.analysis import regions, vector
-
-    if bbox is not None:
-        return regions.box_region(dataset, bbox, crs=bbox_crs or DEGREES)
-    if window is not None:
-        return regions.window_region(dataset, *window)
-    if geometry is not None:
-        geometries, crs = vector.read_geometries(geometry)
-        return regions.geometry_region(dataset, geometries, crs=crs, all_touched=all_touched)
-    return regions.whole(dataset)

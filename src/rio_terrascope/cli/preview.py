@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, region_options
+from rio_terrascope.cli.options import RegionOptions, band_option, region_options
 from rio_terrascope.cli.output import output_file, output_option
 
 
@@ -24,8 +24,7 @@ from rio_terrascope.cli.output import output_file, output_option
 @output_option(".png")
 def preview(
     url: str,
-    bbox: Box | None,
-    bbox_crs: str | None,
+    region: RegionOptions,
     size: int,
     bands: tuple[int, ...],
     legend: bool,
@@ -42,7 +41,6 @@ def preview(
         tsread preview URL -o island.png --bbox 6.4 -0.1 6.8 0.5
         tsread preview URL -o pixels.png --no-legend --size 512
     """
-    check_region(bbox=bbox, bbox_crs=bbox_crs)
     if len(bands) not in (0, 1, 3):
         raise click.UsageError(f"--band is given {len(bands)} times; a picture has one band, or three.")
     from rio_terrascope.analysis.preview import picture, require_pillow, write_map, write_plain
@@ -53,8 +51,7 @@ def preview(
         require_pillow()
     url = one_raster(url)
     with output_file(output, overwrite=overwrite) as file, opened(url) as dataset:
-        region = chosen_region(dataset, bbox=bbox, bbox_crs=bbox_crs)
-        drawn = picture(dataset, region, size=size, bands=list(bands) or None)
+        drawn = picture(dataset, region.of(dataset), size=size, bands=list(bands) or None)
         if legend:
             write_map(drawn, dataset, file, size=size)
         else:

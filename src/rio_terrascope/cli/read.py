@@ -5,20 +5,14 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import Box, band_option, check_region, chosen_region, finite, region_options
+from rio_terrascope.cli.options import RegionOptions, band_option, region_options, resolution_option
 from rio_terrascope.cli.output import Progress, output_file, output_option
 
 
 @terrascope.command(short_help="Copy part of a raster into a file.")
 @click.argument("url")
 @region_options(window=True, geometry=True)
-@click.option(
-    "--resolution",
-    type=click.FloatRange(min=0, min_open=True),
-    callback=finite,
-    metavar="R",
-    help="Size of a pixel, at most.",
-)
+@resolution_option(help="Size of a pixel, at most.")
 @click.option(
     "--max-size", type=click.IntRange(min=1), metavar="N", help="Pixels along the longer side, at most."
 )
@@ -27,11 +21,7 @@ from rio_terrascope.cli.output import Progress, output_file, output_option
 @output_option(".tif")
 def read(
     url: str,
-    bbox: Box | None,
-    bbox_crs: str | None,
-    window: tuple[int, int, int, int] | None,
-    geometry: Path | None,
-    all_touched: bool,
+    region: RegionOptions,
     resolution: float | None,
     max_size: int | None,
     bands: tuple[int, ...],
@@ -50,8 +40,7 @@ def read(
         tsread read URL -o overview.tif --bbox 6 0 9 3 --max-size 1000
         tsread read URL -o park.tif --geometry park.geojson
     """
-    check_region(bbox=bbox, bbox_crs=bbox_crs, window=window, geometry=geometry, all_touched=all_touched)
-    if bbox is None and window is None and geometry is None:
+    if not region.given:
         raise click.UsageError("Missing option '--bbox', '--window' or '--geometry'.")
     if resolution is not None and max_size is not None:
         raise click.UsageError("give --resolution or --max-size, not both.")
@@ -65,13 +54,10 @@ def read(
         opened(url) as dataset,
         Progress("Reading") as progress,
     ):
-        region = chosen_region(
-            dataset, bbox=bbox, bbox_crs=bbox_crs, window=window, geometry=geometry, all_touched=all_touched
-        )
         extract(
             dataset,
             file,
-            region,
+            region.of(dataset),
             resolution=resolution,
             max_size=max_size,
             indexes=list(bands) or None,

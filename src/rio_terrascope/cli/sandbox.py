@@ -8,7 +8,12 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import finite
+from rio_terrascope.cli.options import Option, finite
+
+
+def _seconds_option(name: str, *, least: float, default: float, help: str) -> Option:
+    kind = click.FloatRange(min=least)
+    return click.option(name, type=kind, callback=finite, default=default, show_default=True, help=help)
 
 
 @terrascope.command(short_help="Serve a local stand-in for Terrascope.")
@@ -19,22 +24,8 @@ from rio_terrascope.cli.options import finite
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A GeoTIFF to offer; may be repeated.  [default: four synthetic WorldCover tiles]",
 )
-@click.option(
-    "--token-lifetime",
-    type=click.FloatRange(min=0.5),
-    callback=finite,
-    default=300.0,
-    show_default=True,
-    help="Seconds that an access token lives.",
-)
-@click.option(
-    "--latency",
-    type=click.FloatRange(min=0),
-    callback=finite,
-    default=0.0,
-    show_default=True,
-    help="Seconds before each answer.",
-)
+@_seconds_option("--token-lifetime", least=0.5, default=300.0, help="Seconds that an access token lives.")
+@_seconds_option("--latency", least=0, default=0.0, help="Seconds before each answer.")
 def sandbox(tiles: tuple[Path, ...], token_lifetime: float, latency: float) -> None:
     """Serve a local stand-in for Terrascope until Ctrl-C.
 

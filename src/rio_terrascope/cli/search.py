@@ -9,7 +9,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.inputs import chosen_assets, path_or_url
-from rio_terrascope.cli.options import Box, json_option
+from rio_terrascope.cli.options import Box, bbox_option, json_option
 from rio_terrascope.cli.output import say
 
 PAGE = 100  # items asked for at once
@@ -51,14 +51,7 @@ def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str
 
 @terrascope.command(short_help="Find files in the catalogue.")
 @click.argument("collection")
-@click.option(
-    "--bbox",
-    nargs=4,
-    type=float,
-    metavar="W S E N",
-    callback=_box,
-    help="What meets the box: degrees, west south east north.",
-)
+@bbox_option(_box, help="What meets the box: degrees, west south east north.")
 @click.option(
     "--datetime",
     "when",

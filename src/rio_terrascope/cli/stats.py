@@ -2,20 +2,12 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import (
-    Box,
-    band_option,
-    check_region,
-    chosen_region,
-    json_option,
-    region_options,
-)
+from rio_terrascope.cli.options import RegionOptions, band_option, json_option, region_options
 from rio_terrascope.cli.output import Progress
 
 if TYPE_CHECKING:
@@ -34,10 +26,7 @@ if TYPE_CHECKING:
 @json_option
 def stats(
     urls: tuple[str, ...],
-    bbox: Box | None,
-    bbox_crs: str | None,
-    geometry: Path | None,
-    all_touched: bool,
+    region: RegionOptions,
     bands: tuple[int, ...],
     categorical: bool | None,
     as_json: bool,
@@ -55,7 +44,6 @@ def stats(
         tsread stats URL --geometry park.geojson --json
         tsread search terrascope-s2-ndvi-v2 --datetime 2021-06 | tsread stats -
     """
-    check_region(bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched)
     if categorical and bands:
         raise click.UsageError("--band goes with --continuous: classes are those of the first band.")
     from rio_terrascope.cli.access import access, opened_inside
@@ -66,10 +54,7 @@ def stats(
     with access(*rasters):  # one login for all
         for url in rasters:
             with opened_inside(url) as dataset, Progress("Measuring") as progress:
-                region = chosen_region(
-                    dataset, bbox=bbox, bbox_crs=bbox_crs, geometry=geometry, all_touched=all_touched
-                )
-                measured.append(_measure(dataset, region, bands, categorical, progress))
+                measured.append(_measure(dataset, region.of(dataset), bands, categorical, progress))
             if not as_json:
                 _print(measured[-1], with_name=len(rasters) > 1)
     if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import Box, finite
+from rio_terrascope.cli.options import Box, bbox_option, resolution_option
 from rio_terrascope.cli.output import Progress, output_file, output_option, say
 
 
@@ -20,23 +20,9 @@ def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
 
 
 @terrascope.command(short_help="Copy part of ESA WorldCover into a file.")
-@click.option(
-    "--bbox",
-    nargs=4,
-    type=float,
-    required=True,
-    metavar="W S E N",
-    callback=_world_box,
-    help="The box, in degrees.",
-)
+@bbox_option(_world_box, required=True, help="The box, in degrees.")
 @click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
-@click.option(
-    "--resolution",
-    type=click.FloatRange(min=0, min_open=True),
-    callback=finite,
-    metavar="R",
-    help="Degrees, at most; 1/12000 is all.",
-)
+@resolution_option(help="Degrees, at most; 1/12000 is all.")
 @click.option("--list", "only_list", is_flag=True, help="Print the tiles' URLs instead; needs no login.")
 @output_option(".tif", required=False)
 def worldcover(
