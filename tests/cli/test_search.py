@@ -122,8 +122,8 @@ def test_those_take_one(tsread):
     [
         ("\n\n", "names no raster"),
         ('{"type": "FeatureCollection", "features": []}', "names no raster"),
-        ("{", "no STAC item"),
-        ('{"type": "FeatureCollection", "features": [7]}', "no STAC item"),
+        ("{", "not a STAC item"),
+        ('{"type": "FeatureCollection", "features": [7]}', "not a STAC item"),
     ],
 )
 def test_stdin_that_names_no_raster(tsread, text, said):

@@ -24,7 +24,7 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, TerrascopeError | ImportError):
         return message
     if isinstance(error, CRSError):
-        return f"{message.rstrip('.')}. Next: give the CRS as rio does, EPSG:4326 say."
+        return with_next_step(message, "give the CRS as rio does, for example EPSG:4326")
     if isinstance(error, RasterioIOError):
         return _read_trouble(error, _innermost(error))
     # GDAL's own errors, which rasterio passes on here and there, have no public class
@@ -35,7 +35,9 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _system_trouble(error)
     if isinstance(error, MemoryError):
-        return "there is not enough memory. Next: ask for a smaller box, or a coarser --resolution."
+        return with_next_step(
+            "there is not enough memory", "ask for a smaller box, or a coarser --resolution"
+        )
     return (
         f"{type(error).__name__}: {message}. This was not foreseen; 'tsread -vv ...' shows where it happened."
     )

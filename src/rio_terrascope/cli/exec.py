@@ -7,6 +7,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.output import say
+from rio_terrascope.errors import with_next_step
 
 
 @terrascope.command(
@@ -44,7 +45,8 @@ def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> No
     try:
         code = run(command, token_source(Settings.from_environ()), all_hosts=all_hosts)
     except FileNotFoundError:
-        say(f"Error: {command[0]}: there is no such program. Next: check its name and PATH.")
+        what = f"Error: {command[0]}: there is no such program"
+        say(with_next_step(what, "check its name and PATH"))
         ctx.exit(127)  # as shells do
     except PermissionError:
         say(f"Error: {command[0]} cannot be run: permission denied.")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from rio_terrascope.errors import with_next_step
+
 
 def named_rasters(arguments: Iterable[str]) -> list[str]:
     """Return the rasters that the arguments name; ``-`` stands for those on stdin.
@@ -42,7 +44,10 @@ def one_raster(argument: str) -> str:
     rasters = named_rasters([argument])
     if len(rasters) != 1:
         raise click.ClickException(
-            f"stdin names {len(rasters)} rasters, and one is wanted. Next: 'tsread search' with --limit 1."
+            with_next_step(
+                f"stdin names {len(rasters)} rasters, and this command takes one",
+                "give 'tsread search' --limit 1",
+            )
         )
     return rasters[0]
 
@@ -52,7 +57,7 @@ def _on_stdin() -> list[str]:
     lines = _in_json(text) if text.lstrip().startswith("{") else text.splitlines()
     rasters = [raster for line in lines if (raster := line.strip())]
     if not rasters:
-        raise click.ClickException("stdin names no raster. Next: see what 'tsread search' found.")
+        raise click.ClickException(with_next_step("stdin names no raster", "see what 'tsread search' found"))
     return rasters
 
 
@@ -63,7 +68,10 @@ def _in_json(text: str) -> list[str]:
         return [path_or_url(asset["href"]) for item in items for _name, asset in chosen_assets(item)]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise click.ClickException(
-            "the JSON on stdin is no STAC item or FeatureCollection of items. Next: 'tsread search --json'."
+            with_next_step(
+                "the JSON on stdin is not a STAC item or a FeatureCollection of items",
+                "pipe in the output of 'tsread search --json'",
+            )
         ) from None
 
 

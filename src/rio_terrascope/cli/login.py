@@ -9,6 +9,7 @@ import click
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
 from rio_terrascope.cli.output import say
+from rio_terrascope.errors import with_next_step
 
 
 @terrascope.command(short_help="Log in and save the login.")
@@ -38,7 +39,9 @@ def login(username: str | None, password_stdin: bool) -> None:
     elif sys.stdin.isatty():
         username, password = ask_for_credentials(username)
     else:
-        raise click.UsageError("stdin is no terminal to ask at. Next: add --username and --password-stdin.")
+        raise click.UsageError(
+            with_next_step("stdin is not a terminal", "add --username and --password-stdin")
+        )
     if not password:
         raise click.UsageError("the password is empty.")
     token = TokenEndpoint(settings).password_grant(username, password)

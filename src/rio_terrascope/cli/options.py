@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rio_terrascope.errors import with_next_step
+
 if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
 
@@ -39,7 +41,10 @@ def known_crs(_ctx: click.Context, _param: click.Parameter, value: str | None) -
             CRS.from_user_input(value)
     except (ValueError, TypeError) as error:  # CRSError is one of the first
         raise click.BadParameter(
-            f"{value!r} is no CRS ({str(error).rstrip('.')}). Next: give it as rio does, EPSG:4326 say."
+            with_next_step(
+                f"{value!r} is not a CRS ({str(error).rstrip('.')})",
+                "give it as rio does, for example EPSG:4326",
+            )
         ) from None
     return value
 

@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 import click
 
 from rio_terrascope.cli.signals import unfinished_folders
+from rio_terrascope.errors import with_next_step
 
 BEFORE_THE_BAR = 1.0  # seconds
 
@@ -118,10 +119,12 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     to_stdout = str(path) == "-"
     if to_stdout and sys.stdout.isatty():
         raise click.UsageError(
-            "'-o -' would fill the terminal with bytes. Next: redirect stdout, or name a file."
+            with_next_step("'-o -' would fill the terminal with bytes", "redirect stdout, or name a file")
         )
     if not to_stdout and path.exists() and not overwrite:
-        raise click.ClickException(f"{path} exists already. Next: name another file, or add --overwrite.")
+        raise click.ClickException(
+            with_next_step(f"{path} exists already", "name another file, or add --overwrite")
+        )
     parent = None if to_stdout else path.parent
     try:
         folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent)

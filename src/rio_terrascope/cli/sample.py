@@ -8,6 +8,7 @@ import click
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import band_option, known_crs
 from rio_terrascope.cli.output import Progress, output_option, output_text
+from rio_terrascope.errors import with_next_step
 
 
 @terrascope.command(short_help="Read the values at points.")
@@ -60,7 +61,7 @@ def sample(
         names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]
         if taken := sorted(set(names) & set(points.columns)):
             raise click.UsageError(
-                f"the points have a column {taken[0]!r} already. Next: name another with --column."
+                with_next_step(f"the points have a column {taken[0]!r} already", "name another with --column")
             )
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*points.columns, *names])

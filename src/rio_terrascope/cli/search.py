@@ -11,6 +11,7 @@ from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.inputs import chosen_assets, path_or_url
 from rio_terrascope.cli.options import Box, bbox_option, json_option
 from rio_terrascope.cli.output import say
+from rio_terrascope.errors import with_next_step
 
 PAGE = 100  # items asked for at once
 LIMIT = 1000
@@ -26,7 +27,7 @@ def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box |
         raise click.BadParameter(f"{box} reaches beyond the poles: it is west south east north.")
     if not (-180 <= west <= 180 and -180 <= east <= 180):
         raise click.BadParameter(
-            f"{box} reaches beyond 180 degrees. Next: where it crosses the antimeridian give west > east."
+            with_next_step(f"{box} reaches beyond 180 degrees", "to cross the antimeridian, give west > east")
         )
     return box
 
@@ -102,7 +103,9 @@ def search(
         if items and not assets:
             names = ", ".join(sorted({name for item in items for name in item["assets"]}))
             which = f"no asset {asset_name!r}" if asset_name else "no asset with data"
-            raise click.ClickException(f"the items have {which}, but {names}. Next: name one with --asset.")
+            raise click.ClickException(
+                with_next_step(f"the items have {which}, but {names}", "name one with --asset")
+            )
         if as_table:
             _print_table(assets)
         else:
@@ -111,7 +114,7 @@ def search(
     if not items:
         say("Nothing found.")
     if more and limit is None:
-        say(f"There are more than these {LIMIT}. Next: add --limit, or ask for less.")
+        say(with_next_step(f"There are more than these {LIMIT}", "add --limit, or ask for less"))
 
 
 def _found(
@@ -134,7 +137,7 @@ def _found(
         items = list(asked.items_as_dicts())
         if not items and catalog.get_collection(collection) is None:
             raise CatalogueError(
-                f"there is no collection {collection!r}. Next: see {url.rstrip('/')}/collections."
+                f"there is no collection {collection!r}", next_step=f"see {url.rstrip('/')}/collections"
             )
     return items[:limit], len(items) > limit
 
