@@ -42,7 +42,9 @@ def test_urls_that_cannot_be_read(tsread, sandbox, break_it, said):
 
 
 def test_local_files_that_cannot_be_read(tsread):
-    assert "none.tif: No such file" in tsread.fails("info", "none.tif")
+    missing = "No such file or directory. Next: check the path."
+    assert tsread.fails("info", "none.tif") == f"Error: none.tif: {missing}"
+    assert tsread.fails("stats", "no/such.tif") == f"Error: no/such.tif: {missing}"
     (tsread.cwd / "text.tif").write_text("text")
     assert "text.tif is not a raster" in tsread.fails("stats", "text.tif")
 

@@ -8,6 +8,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 def test_a_path_that_cannot_be_written(tsread, sandbox):
     line = tsread.fails("read", sandbox.url(), "-o", "no/such/out.tif", "--window", 0, 0, 9, 9)
     assert "cannot write to no/such" in line
+    assert line.endswith("Next: name a file in a folder that you can write to.")
     assert sandbox.requests("data") == []
 
 

@@ -120,4 +120,5 @@ def test_points_that_cannot_be_read(tsread, sandbox, text, said):
 
 
 def test_no_such_points_file(tsread, sandbox):
-    assert "No such file" in tsread.fails("sample", sandbox.url(), "none.csv")
+    line = tsread.fails("sample", sandbox.url(), "none.csv")
+    assert line == "Error: none.csv: No such file or directory. Next: check the path."

@@ -76,14 +76,18 @@ def _read_trouble(error: RasterioIOError, cause: str) -> str:
     # rasterio names a local file a second time, after the library
     message = " ".join(str(error).split())
     first, _, rest = message.partition(": ")
-    return f"{(rest if rest.startswith(first) else message).rstrip('.')}."
+    what = f"{(rest if rest.startswith(first) else message).rstrip('.')}."
+    return with_next_step(what, "check the path") if messages.is_missing_file(error) else what
 
 
 def _system_trouble(error: OSError) -> str:
     name = f"{error.filename}: " if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return f"{name}no space is left on the disk. Next: make room, or write elsewhere (-o, TMPDIR)."
-    return f"{name}{error.strerror or error or type(error).__name__}."
+        return with_next_step(
+            f"{name}no space is left on the disk", "make room, or write elsewhere (-o, TMPDIR)"
+        )
+    what = f"{name}{error.strerror or error or type(error).__name__}."
+    return with_next_step(what, "check the path") if error.errno == errno.ENOENT else what
 
 
 def _innermost(error: BaseException) -> str:

@@ -130,7 +130,12 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent)
     except OSError as error:
         raise click.ClickException(
-            f"cannot write to {parent or 'the temporary folder'}: {error.strerror}."
+            with_next_step(
+                f"cannot write to {parent or 'the temporary folder'}: {error.strerror}",
+                "name a file in a folder that you can write to"
+                if parent
+                else "make TMPDIR name a folder that can be written to",
+            )
         ) from None
     unfinished_folders.add(folder)
     try:

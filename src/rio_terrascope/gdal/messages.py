@@ -5,6 +5,8 @@ connection, a file that is not a raster. tests/gdal/test_messages.py and tests/t
 provoke each text, so that a new version of GDAL shows what has changed.
 """
 
+import errno
+import os
 import re
 
 from rasterio.errors import RasterioIOError
@@ -27,6 +29,11 @@ def http_status(error: BaseException) -> int | None:
 def is_not_a_raster(error: BaseException) -> bool:
     """Tell whether GDAL got bytes that it cannot read as a raster, for example a web page."""
     return _NOT_A_RASTER in str(error)
+
+
+def is_missing_file(error: BaseException) -> bool:
+    """Tell whether a local file does not exist."""
+    return str(error).rstrip(".").endswith(os.strerror(errno.ENOENT))
 
 
 def is_about_the_header(error: BaseException) -> bool:
