@@ -119,6 +119,28 @@ def test_points_that_cannot_be_read(tsread, sandbox, text, said):
     assert not (tsread.cwd / "out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        ("value,lon,lat", []),
+        ("mine,lon,lat", ["--column", "mine"]),
+        ("value,lon,lat", ["-b", 1]),
+        ("value_2,lon,lat", ["-b", 1, "-b", 1]),
+    ],
+)
+def test_a_column_that_is_taken_is_found_before_anything_is_asked(stranger, sandbox, header, options):
+    command = ("sample", sandbox.url(), "-", *options)
+    line = stranger.fails(*command, code=2, input=f"{header}\n3,6.5,0.1\n")
+    assert "Next: name another with --column. See" in line
+    assert sandbox.requests() == []
+
+
+def test_the_columns_of_several_bands_may_follow_each_other(tsread, sandbox):
+    first = tsread("sample", sandbox.url(), "-", "-b", 1, "-b", 1, input="lon,lat\n6.5,0.1\n").stdout
+    second = tsread("sample", sandbox.url(), "-", input=first).stdout
+    assert second.startswith("lon,lat,value_1,value_2,value\n")
+
+
 def test_no_such_points_file(tsread, sandbox):
     line = tsread.fails("sample", sandbox.url(), "none.csv")
     assert line == "Error: none.csv: No such file or directory. Next: check the path."

@@ -48,6 +48,8 @@ def sample(
     from rio_terrascope.reading import sample as sample_rasters
 
     points = read_points(points_file, crs=crs)
+    # found before a server is asked; without --band the number of bands is known only after reading
+    _new_columns(column, len(bands) or 1, points.columns)
     with output_text(output, overwrite=overwrite) as file:
         with access(*urls), Progress("Sampling") as progress:
             values = sample_rasters(
@@ -57,15 +59,20 @@ def sample(
                 indexes=list(bands) or None,
                 progress=progress.update,
             )
-        count = values.shape[1]
-        names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]
-        if taken := sorted(set(names) & set(points.columns)):
-            raise click.UsageError(
-                with_next_step(f"the points have a column {taken[0]!r} already", "name another with --column")
-            )
+        names = _new_columns(column, values.shape[1], points.columns)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*points.columns, *names])
         # as text at once: a masked array is slow to be asked for one value after the other
         written = values.data.astype(str)
         written[values.mask] = ""
         writer.writerows([*row, *cells] for row, cells in zip(points.rows, written.tolist(), strict=True))
+
+
+def _new_columns(column: str, count: int, existing: list[str]) -> list[str]:
+    """Return the names of the columns to add, or refuse a name that the points have already."""
+    names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]
+    if taken := sorted(set(names) & set(existing)):
+        raise click.UsageError(
+            with_next_step(f"the points have a column {taken[0]!r} already", "name another with --column")
+        )
+    return names
