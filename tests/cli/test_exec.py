@@ -154,6 +154,20 @@ def test_exit_codes_are_the_programs(tsread):
     assert "permission" in tsread.fails("exec", "--", script, code=126)
 
 
+@pytest.mark.parametrize("options", [[], ["--all-hosts"]])
+def test_a_program_that_cannot_be_run_is_found_before_the_login(tsread, stranger, sandbox, options):
+    script = tsread.cwd / "not-executable"
+    script.write_text("")
+    tsread.environ["PATH"] = stranger.environ["PATH"] = f"{tsread.cwd}{os.pathsep}{tsread.environ['PATH']}"
+    for run in (tsread, stranger):
+        line = run.fails("exec", *options, "--", "no-such-program", code=127)
+        assert line == "Error: no-such-program: there is no such program. Next: check its name and PATH."
+        for program in (script, script.name, tsread.cwd):
+            line = run.fails("exec", *options, "--", program, code=126)
+            assert line.startswith(f"Error: {program} cannot be run: permission denied. Next: make it exec")
+    assert sandbox.requests() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_passed_on(tsread, number):
     catch = (

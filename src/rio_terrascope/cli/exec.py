@@ -37,23 +37,38 @@ def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> No
     from rio_terrascope.programs import run
     from rio_terrascope.settings import Settings
 
-    if all_hosts:
-        say(
-            "Warning: with --all-hosts every host that the program contacts receives your token, and can "
-            "read Terrascope as you for some minutes. GDAL 3.7 and later do not need it."
-        )
     try:
+        _check_program(command[0])
+        if all_hosts:
+            say(
+                "Warning: with --all-hosts every host that the program contacts receives your token, and can "
+                "read Terrascope as you for some minutes. GDAL 3.7 and later do not need it."
+            )
         code = run(command, token_source(Settings.from_environ()), all_hosts=all_hosts)
     except FileNotFoundError:
-        what = f"Error: {command[0]}: there is no such program"
-        say(with_next_step(what, "check its name and PATH"))
+        say(with_next_step(f"Error: {command[0]}: there is no such program", "check its name and PATH"))
         ctx.exit(127)  # as shells do
     except PermissionError:
-        say(f"Error: {command[0]} cannot be run: permission denied.")
+        say(
+            with_next_step(
+                f"Error: {command[0]} cannot be run: permission denied",
+                "make it executable, or name a program",
+            )
+        )
         ctx.exit(126)
     if code < 0:
         _end_by(-code)
     ctx.exit(code)
+
+
+def _check_program(program: str) -> None:
+    """Raise what `subprocess.Popen` would raise, before anybody is asked for a login."""
+    folders = [""] if os.path.dirname(program) else os.get_exec_path()
+    found = [path for folder in folders if os.path.exists(path := os.path.join(folder, program))]
+    if not found:
+        raise FileNotFoundError
+    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in found):
+        raise PermissionError
 
 
 def _end_by(number: int) -> None:
