@@ -79,7 +79,7 @@ def test_demo_does_not_overwrite_a_picture(tmp_path):
 
 
 def test_demo_reports_errors(monkeypatch, tmp_path):
-    wrong = module.Account([], 1, 1.0, 1, 1, ["other pixels than the file's at a window"])
+    wrong = module.Report([], 1, 1.0, 1, 1, ["other pixels than the file's at a window"])
     monkeypatch.setattr(module, "_read_and_count", lambda server, picture: picture.touch() or wrong)
     result = CliRunner().invoke(terrascope, ["demo", "-o", str(tmp_path / "land.png")])
     assert result.exit_code == 1

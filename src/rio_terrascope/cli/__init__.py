@@ -1,8 +1,8 @@
 """The command ``tsread``, also ``rio terrascope``.
 
-To add a command, write one file with one function, and add its name to the import below: the
-function's decorator, ``@terrascope.command()``, adds it to the group. Commands import what they need
-when they run, so that ``tsread --help`` answers at once; no command imports another.
+To add a command, write a file with one function, decorated with ``@terrascope.command()``, and add
+the file's name to the import below: importing the file registers the command. A command imports what
+it needs inside its function, so that ``tsread --help`` answers at once. No command imports another.
 """
 
 from rio_terrascope.cli import (  # noqa: F401

@@ -1,4 +1,4 @@
-"""How commands get at rasters: with the login where the URL is Terrascope's, without it elsewhere."""
+"""How commands open rasters: with a login for Terrascope's URLs, without one for all others."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from rio_terrascope.auth.tokens import TokenSource
     from rio_terrascope.settings import Settings
 
-CACHE = 32 * 2**20  # bytes of decoded blocks that GDAL keeps; its own choice is 5 % of the machine
+CACHE = 32 * 2**20  # bytes of decoded blocks; GDAL's default is 5 % of the memory
 
 
 def token_source(settings: "Settings") -> "TokenSource":
-    """Return the login to use; where none is found, a person at a terminal is asked.
+    """Return the login to use; if none is found, ask for one at the terminal.
 
     Raises
     ------
     CredentialsNotFoundError
-        If none is found and nobody is there to ask.
+        If none is found and there is no terminal.
     """
     from rio_terrascope.auth.tokens import TokenSource
     from rio_terrascope.errors import CredentialsNotFoundError
@@ -49,12 +49,12 @@ def ask_for_credentials(username: str | None = None) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def access(*urls: str) -> Iterator[None]:
-    """Make rasters readable inside the block: logged in if one of them is at an origin of Terrascope.
+    """Make rasters readable inside the block, with a login if one of them is at a Terrascope origin.
 
     Parameters
     ----------
     *urls : str
-        Whatever `rasterio.open` takes.
+        Anything that `rasterio.open` takes.
     """
     import rasterio
 
@@ -62,7 +62,7 @@ def access(*urls: str) -> Iterator[None]:
     from rio_terrascope.settings import Settings
 
     settings = Settings.from_environ()
-    # "GDAL_CACHEMAX" counts in bytes here, and is the user's to choose
+    # rasterio takes bytes here; a value of the user's own stays
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE}
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop_on_signals())
@@ -70,13 +70,13 @@ def access(*urls: str) -> Iterator[None]:
         if any(settings.covers(url) for url in urls):
             tokens = token_source(settings)
             stack.enter_context(terrascope_env(settings=settings, tokens=tokens))
-        _say_what_is_read_without(urls, settings)
+        _name_hosts_without_token(urls, settings)
         yield
 
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Any]:
-    """Open a raster inside an `access` of its own."""
+    """Open a raster, with the access that it needs."""
     with access(url), opened_inside(url) as dataset:
         yield dataset
 
@@ -100,7 +100,7 @@ def opened_inside(url: str) -> Iterator[Any]:
             raise RasterioIOError(f"{url}: {error}") from error
 
 
-def _say_what_is_read_without(urls: Iterable[str], settings: "Settings") -> None:
+def _name_hosts_without_token(urls: Iterable[str], settings: "Settings") -> None:
     others = {urlsplit(url.removeprefix("/vsicurl/")).netloc for url in urls if not settings.covers(url)}
     for host in sorted(filter(None, others)):
         origins = ", ".join(settings.origins)

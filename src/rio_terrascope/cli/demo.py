@@ -1,4 +1,4 @@
-"""``tsread demo``: the main job from end to end, against a local stand-in for Terrascope."""
+"""``tsread demo``: read a protected tile from end to end, on a local stand-in for Terrascope."""
 
 import itertools
 import time
@@ -16,66 +16,67 @@ if TYPE_CHECKING:
 
     from rio_terrascope.sandbox import Request, Sandbox
 
-TOKEN_LIFETIME = 2.0  # seconds; Terrascope's live 300
-LIFETIMES = 5  # how many of them one dataset stays open
+TOKEN_LIFETIME = 2.0  # seconds; 300 at Terrascope
+LIFETIMES = 5  # token lifetimes that the dataset stays open
 WINDOWS = 50
-PERMANENT_WATER = 80  # WorldCover's class for it
+PERMANENT_WATER = 80  # a class of WorldCover
 PICTURE = 1000  # pixels along the longer side
 
 
-@terrascope.command(short_help="Show the main job, without an account.")
+@terrascope.command(short_help="See tsread work, without an account.")
 @click.option(
     "--tile",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A WorldCover tile to read.  [default: a synthetic one]",
+    help="WorldCover tile to read.  [default: a synthetic one]",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     is_eager=True,
-    help="Where to write a picture of the land.  [default: quicklook.png, or quicklook-2.png ...]",
+    help="Picture of the land to write.  [default: quicklook.png, or quicklook-2.png ...]",
 )
 @overwrite_option
 def demo(tile: Path | None, output: Path | None, overwrite: bool) -> None:
     """Read windows of a protected tile while its token expires again and again.
 
-    Starts a local stand-in for Terrascope whose tokens live two seconds, holds one dataset open
-    over several of them, and compares every pixel with the file. Exit code 1 if anything was wrong.
+    Starts a local stand-in for Terrascope whose tokens live two seconds, keeps one dataset open for
+    several of these lifetimes, and compares every pixel with the file. Exit code 1 if anything was
+    wrong.
 
     \b
         tsread demo
         tsread demo --tile ESA_WorldCover_10m_2020_v100_N00E006_Map.tif
     """
     if str(output) == "-":
-        raise click.BadParameter("the picture needs a file; stdout is for the account.", param_hint="'-o'")
+        raise click.BadParameter("the picture needs a file; stdout is for the report.", param_hint="'-o'")
     from rio_terrascope.sandbox import Sandbox
 
     output = output or _free_name()
     with output_file(output, overwrite=overwrite) as picture:
         click.echo("Starting a local stand-in for Terrascope ...", err=True)
         with Sandbox(tiles=[tile] if tile else [], token_lifetime=TOKEN_LIFETIME) as server:
-            account = _read_and_count(server, picture)
-    for line in account.lines():
+            report = _read_and_count(server, picture)
+    for line in report.lines():
         click.echo(line)
     click.echo(f"The picture: {output}")
     click.echo("\nThe same with the real service:\n")
     click.echo('    with terrascope_env("USERNAME", "PASSWORD"):')
     click.echo('        with rasterio.open("https://services.terrascope.be/download/....tif") as src:')
     click.echo("            src.read(1, window=window)")
-    if account.wrong:
-        raise click.ClickException(f"this should not have happened: {'; '.join(account.wrong)}.")
+    if report.wrong:
+        raise click.ClickException(f"this should not have happened: {'; '.join(report.wrong)}.")
 
 
 def _free_name() -> Path:
-    """Return a name for the picture that is not taken, so that the demo can be run again."""
+    """Return an unused name for the picture, so that the demo can be run again."""
     names = itertools.chain(["quicklook.png"], (f"quicklook-{n}.png" for n in itertools.count(2)))
     return next(path for path in map(Path, names) if not path.exists())
 
 
 @dataclass
-class Account:
-    """What happened, as counted by the servers and by comparing pixels."""
+class Report:
+    """What happened: the requests that the servers counted, and the pixels that were compared."""
 
     requests: "list[Request]"
     file_size: int
@@ -110,7 +111,7 @@ class Account:
         return sum(request.grant == "refresh_token" for request in self.requests)
 
     def lines(self) -> list[str]:
-        """Say it in six plain lines."""
+        """Return the report in six lines."""
         data, other = self._of("data"), self._of("other")
         valid = sum(request.authorization == "valid" for request in data)
         sent = sum(request.sent for request in data + other)
@@ -126,7 +127,7 @@ class Account:
         ]
 
 
-def _read_and_count(server: "Sandbox", picture: Path) -> Account:
+def _read_and_count(server: "Sandbox", picture: Path) -> Report:
     import numpy as np
     import rasterio
 
@@ -151,30 +152,30 @@ def _read_and_count(server: "Sandbox", picture: Path) -> Account:
                 if not np.array_equal(block, local.read(1, window=window)):
                     wrong.append(f"other pixels than the file's at {window}")
                 progress.update(number, len(windows))
-                # an analysis that thinks about each window, so that they spread over the lifetimes
+                # as an analysis would take its time, so that the windows spread over the lifetimes
                 time.sleep(max(0.0, opened + number * pace - time.monotonic()))
         seconds_open = time.monotonic() - opened
         _draw_land(remote, picture)
         with env.open(server.redirect_url()) as elsewhere:
             elsewhere.read(1, window=windows[0])
-    return Account(server.requests(), file.stat().st_size, seconds_open, len(windows), pixels, wrong)
+    return Report(server.requests(), file.stat().st_size, seconds_open, len(windows), pixels, wrong)
 
 
 def _windows_over_land(dataset: Any) -> "list[Window]":
-    """Choose windows across the land, none of which shares its blocks with many others."""
+    """Choose windows over land at random, so that few of them share a block."""
     import numpy as np
     from rasterio.windows import Window
 
     size = 512
     land = np.argwhere(_land(dataset, size))
     if len(land) == 0:
-        raise click.ClickException(f"{dataset.name} holds no land to read.")
+        raise click.ClickException(f"{dataset.name} has no land to read.")
     chosen = np.random.default_rng(1).permutation(land)[:WINDOWS]
     return [Window(int(col) * size, int(row) * size, size, size) for row, col in chosen]
 
 
 def _draw_land(dataset: Any, picture: Path) -> None:
-    """Write the part with land as a PNG in the dataset's own colours, read from an overview."""
+    """Write a PNG of the part with land, from an overview, in the dataset's own colours."""
     import warnings
 
     import numpy as np
@@ -200,6 +201,6 @@ def _draw_land(dataset: Any, picture: Path) -> None:
 
 
 def _land(dataset: Any, step: int) -> Any:
-    """Tell where there is land, one cell for `step` by `step` pixels."""
+    """Return where there is land, one cell for `step` by `step` pixels."""
     classes = dataset.read(1, out_shape=(dataset.height // step, dataset.width // step))
     return (classes != (dataset.nodata or 0)) & (classes != PERMANENT_WATER)

@@ -1,4 +1,4 @@
-"""``tsread doctor``: find out what keeps a file from being read."""
+"""``tsread doctor``: find out why a file cannot be read."""
 
 import dataclasses
 import json
@@ -16,9 +16,9 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yel
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
-    """Check step by step what reading needs: versions, settings, credentials, hosts, login, and URL.
+    """Check all that reading needs: versions, settings, credentials, hosts, login, and URL.
 
-    Says of each step whether it is ok, and if not what to do next. No secret is shown, so the output
+    Prints whether each step is ok, and what to do next if it is not. The output holds no secret, so it
     can go into a bug report. Exit code 1 if a step failed.
 
     \b

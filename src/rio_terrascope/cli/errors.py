@@ -1,4 +1,4 @@
-"""What went wrong, in one line that ends with what to do next."""
+"""Errors in the user's words: one line, with the next step."""
 
 import errno
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ from rio_terrascope.gdal import messages
 
 
 def describe_error(error: BaseException) -> str:
-    """Say in one line what an error means.
+    """Return the line that tells the user what went wrong.
 
     Parameters
     ----------
@@ -27,10 +27,8 @@ def describe_error(error: BaseException) -> str:
         return with_next_step(message, "give the CRS as rio does, for example EPSG:4326")
     if isinstance(error, RasterioIOError):
         return _read_trouble(error, _innermost(error))
-    # GDAL's own errors, which rasterio passes on here and there, have no public class
-    if isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_"):
-        return f"{message.rstrip('.')}."
-    if isinstance(error, ValueError):  # the library's functions say so what arguments they cannot use
+    # ValueError refuses an argument; GDAL's own errors, which rasterio may pass on, have private classes
+    if isinstance(error, RasterioError | ValueError) or type(error).__name__.startswith("CPLE_"):
         return f"{message.rstrip('.')}."
     if isinstance(error, OSError):
         return _system_trouble(error)
@@ -38,8 +36,8 @@ def describe_error(error: BaseException) -> str:
         return with_next_step(
             "there is not enough memory", "ask for a smaller box, or a coarser --resolution"
         )
-    return (
-        f"{type(error).__name__}: {message}. This was not foreseen; 'tsread -vv ...' shows where it happened."
+    return with_next_step(
+        f"unexpected {type(error).__name__}: {message}", "run 'tsread -vv ...' to see where it happened"
     )
 
 

@@ -13,20 +13,20 @@ from rio_terrascope.errors import with_next_step
 @terrascope.command(
     name="exec",
     short_help="Run a GDAL program with access.",
-    context_settings={"allow_interspersed_args": False},  # what follows the program is its own
+    context_settings={"allow_interspersed_args": False},  # options after the program are the program's
 )
 @click.option("--all-hosts", is_flag=True, help="For GDAL older than 3.7: send the token to every host.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> None:
-    """Run a program built on GDAL with access to Terrascope for as long as it runs.
+    """Run a program built on GDAL, with access to Terrascope while it runs.
 
-    The token is renewed underneath, and stands in a file that only you can read, never in an argument
-    or the environment; a password in the environment is not handed on. GDAL sends it to Terrascope's
-    origins alone. One gap is GDAL's own: where Terrascope answers 301 (moved permanently, to another
-    host), GDAL remembers that, and sends later requests for that file there with the token.
+    The token is kept fresh in a file that only you can read, never in an argument or the environment;
+    a password in the environment is not passed on. GDAL sends the token to Terrascope's origins only.
+    GDAL has one gap: if Terrascope answers 301 (moved permanently) with another host, GDAL sends later
+    requests for that file to the other host, with the token.
 
-    Your own GDAL_CONFIG_FILE (or ~/.gdal/gdalrc) and GDAL options hold as before. Exit code and
+    Your own GDAL_CONFIG_FILE (or ~/.gdal/gdalrc) and GDAL options still apply. The exit code and
     signals are the program's.
 
     \b
@@ -42,7 +42,7 @@ def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> No
         if all_hosts:
             say(
                 "Warning: with --all-hosts every host that the program contacts receives your token, and can "
-                "read Terrascope as you for some minutes. GDAL 3.7 and later do not need it."
+                "read Terrascope as you until it expires. GDAL 3.7 and later do not need this option."
             )
         code = run(command, token_source(Settings.from_environ()), all_hosts=all_hosts)
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> No
 
 
 def _check_program(program: str) -> None:
-    """Raise what `subprocess.Popen` would raise, before anybody is asked for a login."""
+    """Raise what `subprocess.Popen` would raise, before a login is asked for."""
     folders = [""] if os.path.dirname(program) else os.get_exec_path()
     found = [path for folder in folders if os.path.exists(path := os.path.join(folder, program))]
     if not found:
@@ -72,7 +72,7 @@ def _check_program(program: str) -> None:
 
 
 def _end_by(number: int) -> None:
-    """End as the program did, so that a script which runs us sees the same signal."""
+    """End by the signal that ended the program, so that a calling script sees it too."""
     if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

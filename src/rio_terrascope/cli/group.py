@@ -1,4 +1,4 @@
-"""How every command behaves: one line for an error, files that appear complete or not at all."""
+"""The group of commands: how an error ends a command, and what is logged."""
 
 import logging
 import os
@@ -14,59 +14,59 @@ from rio_terrascope.cli.signals import STOPPED
 
 
 class Group(click.Group):
-    """A group whose commands end with one line on stderr when something goes wrong.
+    """A group whose commands report an error as one line on stderr.
 
-    The exit code is 1; 2 for a mistake in the arguments.
+    The exit code is 1, or 2 for a mistake in the arguments.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the group's own options, with mistakes in one line as `invoke` has them."""
+        """Parse the group's own options; mistakes are reported as in `invoke`."""
         try:
             return super().parse_args(ctx, args)
-        except click.exceptions.NoArgsIsHelpError:  # which is the help, not a mistake
+        except click.exceptions.NoArgsIsHelpError:  # shows the help
             raise
         except click.UsageError as error:
             raise _with_help_hint(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it raises on purpose becomes a `click.ClickException`."""
+        """Run the command; any error becomes a `click.ClickException`."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
             raise _with_help_hint(error) from None
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except (KeyboardInterrupt, click.Abort):  # the second is what click makes of it at a prompt
+        except (KeyboardInterrupt, click.Abort):  # click raises Abort for Ctrl-C at a prompt
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
-        except BrokenPipeError:  # whoever read our output has enough of it, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
+        except BrokenPipeError:  # the reader has closed our stdout, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit fails too
             ctx.exit(128 + signal.SIGPIPE)
         except Exception as error:
             from rio_terrascope.cli.errors import describe_error
 
-            logging.getLogger("rio_terrascope").debug("as it was raised:", exc_info=error)
+            logging.getLogger("rio_terrascope").debug("the original error:", exc_info=error)
             raise click.ClickException(describe_error(error)) from None
 
 
 def _with_help_hint(error: click.UsageError) -> click.UsageError:
-    """Say where the help is in the same line; click itself puts it above, with the usage."""
+    """Return the error with the hint at --help in the same line; click prints that hint above."""
     message = " ".join(error.format_message().split())
     if not message.endswith((".", "?)")):
         message += "."
-    where = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
-    return click.UsageError(message + where)
+    hint = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+    return click.UsageError(message + hint)
 
 
 @click.group(name="terrascope", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", count=True, help="Show requests; twice: everything. Never a secret.")
+@click.option("-v", "--verbose", count=True, help="Log requests; -vv logs everything. Secrets are left out.")
 @click.version_option(package_name="rio-terrascope", prog_name="tsread")
 def terrascope(verbose: int) -> None:
     """Read Terrascope's protected rasters.
 
-    The login is taken from TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, from what 'tsread login' has
-    saved, or from ~/.netrc; at a terminal it is asked for. Data comes on stdout, talk on stderr.
-    To try things without an account, start with:
+    The login comes from TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, from 'tsread login', or from
+    ~/.netrc; at a terminal, tsread asks for it. Data goes to stdout, messages to stderr. To try tsread
+    without an account, start with:
 
     \b
         tsread demo
@@ -75,22 +75,22 @@ def terrascope(verbose: int) -> None:
 
 
 def set_up_logging(verbose: int) -> None:
-    """Log to stderr: warnings; with -v requests and what is done, twice everything; never a secret."""
+    """Log warnings to stderr, with -v also requests, with -vv everything. Secrets are left out."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handler.addFilter(_without_secrets)
     logging.basicConfig(handlers=[handler])
     warnings.showwarning = _warn
-    # rasterio says so of every picture and table of numbers
+    # rasterio warns about every picture and every plain array
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.getLogger("rio_terrascope").setLevel(level)
-    # rasterio logs each of GDAL's errors, which reach the user as exceptions anyway
+    # rasterio logs GDAL's errors, which the user sees as exceptions anyway
     logging.getLogger("rasterio").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
-    # urllib3 warns of each try that it repeats
+    # urllib3 warns about each retry
     logging.getLogger("urllib3.connectionpool").setLevel(logging.DEBUG if verbose else logging.ERROR)
     if verbose:
-        # GDAL's requests come to rasterio's logger, the login's to urllib3's; see request_options
+        # rasterio logs GDAL's requests (see request_options), urllib3 those of the login
         logging.getLogger("rasterio._env").setLevel(logging.DEBUG)
 
 
@@ -99,20 +99,20 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def request_options() -> dict[str, str]:
-    """Return the GDAL option that makes it tell its requests, where ``-v`` asks for them."""
+    """Return the GDAL option that makes GDAL log its requests, if ``-v`` is given."""
     return {"CPL_DEBUG": "VSICURL"} if logging.getLogger("rasterio._env").level == logging.DEBUG else {}
 
 
 def _without_secrets(record: logging.LogRecord) -> bool:
-    """Let requests through, without what may be secret in them."""
+    """Drop GDAL's debug messages that are not requests, and mask secrets in all others."""
     message = record.getMessage()
     if record.name == "rasterio._env" and logging.getLogger("rasterio").level == logging.CRITICAL:
         if "VSICURL: " not in message:
             return False
         message = message.partition("VSICURL: ")[2]
-    # tokens are in no message; this is for the day that a library changes its mind
+    # no library logs tokens today; this is for the day that one does
     message = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", message)
-    # a signed URL is a secret of its own
+    # the query of a signed URL is a secret
     message = re.sub(r"(https?://[^\s?\"]+)\?[^\s)\"]+", r"\1?***", message)
     record.msg, record.args = message, ()
     return True

@@ -1,4 +1,4 @@
-"""``tsread info``: what a raster is."""
+"""``tsread info``: describe a raster."""
 
 import json
 from typing import Any
@@ -9,11 +9,11 @@ from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
 
 
-@terrascope.command(short_help="Show what a raster is.")
+@terrascope.command(short_help="Describe a raster.")
 @click.argument("url")
 @json_option
 def info(url: str, as_json: bool) -> None:
-    """Show size, bands, CRS, bounds, resolution, nodata, blocks, overviews, colours and tags of a raster.
+    """Show a raster's size, bands, CRS, bounds, resolution, nodata, blocks, overviews, colours and tags.
 
     \b
         tsread info https://services.terrascope.be/download/....tif
@@ -24,7 +24,7 @@ def info(url: str, as_json: bool) -> None:
     with opened(url) as dataset:
         facts = describe(dataset)
     if as_json:
-        # NaN, a nodata value, is no JSON
+        # NaN may be the nodata value, and is not valid JSON
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False).replace(": NaN", ': "nan"'))
     else:
         for name, value in _rows(facts):
@@ -35,7 +35,7 @@ def info(url: str, as_json: bool) -> None:
 
 
 def describe(dataset: Any) -> dict[str, Any]:
-    """Return what is worth knowing of a raster, as plain values."""
+    """Return the facts about a raster as plain values."""
     from rio_terrascope.analysis.classes import class_labels
 
     labels = class_labels(dataset)
@@ -75,7 +75,7 @@ def describe(dataset: Any) -> dict[str, Any]:
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Put the facts into words for a person."""
+    """Return the facts as a name and a text each, for a person."""
     rows = [
         ("File", facts["name"]),
         ("Driver", facts["driver"]),

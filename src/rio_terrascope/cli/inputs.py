@@ -1,4 +1,4 @@
-"""The rasters that a command is given: as arguments, or from 'tsread search' on stdin."""
+"""The rasters that a command reads: from its arguments, or from 'tsread search' on stdin."""
 
 import json
 import sys
@@ -11,22 +11,22 @@ from rio_terrascope.errors import with_next_step
 
 
 def named_rasters(arguments: Iterable[str]) -> list[str]:
-    """Return the rasters that the arguments name; ``-`` stands for those on stdin.
+    """Return the rasters that the arguments name, with those on stdin in place of ``-``.
 
     Parameters
     ----------
     arguments : iterable of str
-        URLs and paths. On stdin there is one a line, or a STAC item or FeatureCollection as JSON, of
-        which all assets with data are meant.
+        URLs and paths. Stdin has one per line, or is a STAC item or FeatureCollection in JSON, which
+        stands for all its data assets.
 
     Raises
     ------
     click.ClickException
-        If stdin names none, or is named twice.
+        If stdin names no raster, or ``-`` is given twice.
     """
     arguments = list(arguments)
     if arguments.count("-") > 1:
-        raise click.UsageError("'-' is given twice, and there is one stdin.")
+        raise click.UsageError("'-' is given twice, but there is only one stdin.")
     rasters: list[str] = []
     for argument in arguments:
         rasters += _on_stdin() if argument == "-" else [argument]
@@ -34,12 +34,12 @@ def named_rasters(arguments: Iterable[str]) -> list[str]:
 
 
 def one_raster(argument: str) -> str:
-    """Return the raster that an argument names, ``-`` being stdin, for commands that take one.
+    """Return the raster that an argument names; ``-`` is stdin. For commands that take one raster.
 
     Raises
     ------
     click.ClickException
-        If there are none or several.
+        If stdin names none or several.
     """
     rasters = named_rasters([argument])
     if len(rasters) != 1:
@@ -57,7 +57,9 @@ def _on_stdin() -> list[str]:
     lines = _in_json(text) if text.lstrip().startswith("{") else text.splitlines()
     rasters = [raster for line in lines if (raster := line.strip())]
     if not rasters:
-        raise click.ClickException(with_next_step("stdin names no raster", "see what 'tsread search' found"))
+        raise click.ClickException(
+            with_next_step("stdin names no raster", "check what 'tsread search' prints")
+        )
     return rasters
 
 
@@ -76,7 +78,7 @@ def _in_json(text: str) -> list[str]:
 
 
 def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the assets of an item with this name; without one, all that are data."""
+    """Return the assets of an item that have this name; without a name, all its data assets."""
     return [
         (key, asset)
         for key, asset in item["assets"].items()
@@ -85,7 +87,7 @@ def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[s
 
 
 def path_or_url(href: str) -> str:
-    """Return the path for the URL of a file on this machine, and everything else as it is."""
+    """Return the path of a file on this machine for its URL, and any other URL unchanged."""
     from rio_terrascope.stac import local_path
 
     return local_path(href) or href

@@ -13,14 +13,14 @@ from rio_terrascope.errors import with_next_step
 
 
 @terrascope.command(short_help="Log in and save the login.")
-@click.option("-u", "--username", help="Asked for where not given.")
+@click.option("-u", "--username", help="Asked for if not given.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin, for scripts.")
 def login(username: str | None, password_stdin: bool) -> None:
-    """Log in once, for all commands and all Python code of this user on this machine.
+    """Log in once, for all commands and all your Python code on this machine.
 
-    The login is saved in the OS keyring, with the password, where the [keyring] extra is installed
-    and finds one: then it lasts until 'tsread logout'. Else in a file that only you can read, without
-    the password: then it lasts for as long as it is used again before the service ends it (an hour).
+    With the [keyring] extra and an OS keyring, the login is saved there with the password, and lasts
+    until 'tsread logout'. Otherwise it is saved without the password, in a file that only you can
+    read, and lasts until the service ends it, after an hour without use.
 
     \b
         tsread login
@@ -52,12 +52,12 @@ def login(username: str | None, password_stdin: bool) -> None:
     say(f"Saved in {saved.source}.")
 
 
-@terrascope.command(short_help="Show who is logged in, and from where.")
+@terrascope.command(short_help="Show the login that commands use.")
 @json_option
 def status(as_json: bool) -> None:
     """Show which login the other commands use: whose, from where, until when.
 
-    Looks and asks nobody; 'tsread doctor' tries it. Exit code 1 if there is none.
+    Makes no request; 'tsread doctor' tries the login. Exit code 1 if there is no login.
 
     \b
         tsread status
@@ -85,7 +85,7 @@ def status(as_json: bool) -> None:
         "User": found.username,
         "Login": settings.token_host,
         "From": found.source,
-        "Lasts": _until(ends_at) if saved else "as long as the password is right",
+        "Lasts": _until(ends_at) if saved else "as long as the password is valid",
         "Reads": ", ".join(settings.origins),
     }
     for name, value in rows.items():
@@ -94,7 +94,7 @@ def status(as_json: bool) -> None:
 
 @terrascope.command(short_help="Forget the saved login.")
 def logout() -> None:
-    """Remove the login that 'tsread login' has saved from this machine.
+    """Remove the login that 'tsread login' saved on this machine.
 
     \b
         tsread logout
@@ -111,14 +111,12 @@ def logout() -> None:
 
 
 @terrascope.command(short_help="Print an access token.")
-@click.option(
-    "--header", is_flag=True, help="Print 'Authorization: Bearer TOKEN', as curl takes it from a file."
-)
+@click.option("--header", is_flag=True, help="Print 'Authorization: Bearer TOKEN', for curl's -H @file.")
 def token(header: bool) -> None:
-    """Print an access token that is valid now, for programs that are not GDAL's.
+    """Print a valid access token, for programs that do not use GDAL.
 
-    It lives for minutes, so ask for one when it is needed. Whoever sees it can read as you until then:
-    curl's -H @file keeps it out of the list of processes.
+    A token lives for minutes, so get one when you need it. Anybody with the token can read as you
+    until it expires: curl's -H @file keeps it out of the process list.
 
     \b
         curl -H @<(tsread token --header) -O https://services.terrascope.be/download/...
@@ -131,11 +129,11 @@ def token(header: bool) -> None:
 
 
 def _until(ends_at: float | None) -> str:
-    """Say how long a saved login lasts."""
+    """Return when a saved login ends, in words."""
     if ends_at is None:
         return "until 'tsread logout'"
     minutes = max(0, round((ends_at - time.time()) / 60))
-    return f"until {_clock(ends_at)} unless it is used before ({minutes} minutes)"
+    return f"until {_clock(ends_at)} ({minutes} minutes), or longer if it is used before then"
 
 
 def _clock(when: float) -> str:

@@ -1,4 +1,4 @@
-"""Options that several commands have, spelled as rio spells them, and what they mean of a raster."""
+"""Options that several commands share, spelled as in rio."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ DEGREES = "EPSG:4326"
 
 
 def finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
-    """Refuse infinity and NaN, which click's ranges let pass."""
+    """Refuse infinity and NaN, which click's ranges accept."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
     return value
@@ -37,9 +37,9 @@ def known_crs(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     from rasterio.crs import CRS
 
     try:
-        with rasterio.Env():  # without one GDAL writes to stderr itself
+        with rasterio.Env():  # without an Env GDAL prints errors itself
             CRS.from_user_input(value)
-    except (ValueError, TypeError) as error:  # CRSError is one of the first
+    except (ValueError, TypeError) as error:  # CRSError is a ValueError
         raise click.BadParameter(
             with_next_step(
                 f"{value!r} is not a CRS ({str(error).rstrip('.')})",
@@ -62,7 +62,7 @@ def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box |
 
 
 def bbox_option(check: Callable[..., Any], *, help: str, required: bool = False) -> Option:
-    """Return ``--bbox``; `check` is a callback that refuses boxes that the command cannot use."""
+    """Return ``--bbox``; the callback `check` refuses boxes that the command cannot use."""
     return click.option(
         "--bbox", nargs=4, type=float, metavar="W S E N", callback=check, help=help, required=required
     )
@@ -76,12 +76,12 @@ def resolution_option(*, help: str) -> Option:
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """The options that name a part of a raster; none of them means the whole raster.
+    """The options that name a region of a raster; without any, the region is the whole raster.
 
     Raises
     ------
     click.UsageError
-        If two of them name a part, or one lacks the option that it belongs to.
+        If two of them name a region, or one of them needs another that is missing.
     """
 
     bbox: Box | None = None
@@ -100,12 +100,12 @@ class RegionOptions:
 
     @property
     def given(self) -> list[str]:
-        """The options that name a part, at most one after the check."""
+        """The names of the options that are given: none or one."""
         named = {"--bbox": self.bbox, "--window": self.window, "--geometry": self.geometry}
         return [name for name, value in named.items() if value is not None]
 
     def of(self, dataset: Any) -> "Region":
-        """Return the region of a raster that the options name."""
+        """Return the region of a raster."""
         from rio_terrascope.analysis import regions, vector
 
         if self.bbox is not None:
@@ -119,16 +119,16 @@ class RegionOptions:
 
 
 def region_options(*, window: bool = False, geometry: bool = False) -> Option:
-    """Return the options that name a part of a raster; the command gets them as ``region``."""
+    """Return the options that name a region; the command gets `RegionOptions` as ``region``."""
     options: list[Option] = [
         bbox_option(
-            _box, help="Pixels whose area meets the box: west south east north, in degrees or --bbox-crs."
+            _box, help="Pixels that meet the box: west south east north, in degrees or in --bbox-crs."
         ),
         click.option(
             "--bbox-crs",
             metavar="CRS",
             callback=known_crs,
-            help=f"What the box is in.  [default: {DEGREES}]",
+            help=f"CRS of the box.  [default: {DEGREES}]",
         ),
     ]
     if window:
@@ -137,7 +137,7 @@ def region_options(*, window: bool = False, geometry: bool = False) -> Option:
                 "--window",
                 type=(int, int, click.IntRange(min=1), click.IntRange(min=1)),
                 metavar="COL ROW WIDTH HEIGHT",
-                help="Pixels to read.",
+                help="Pixels of this window.",
             )
         )
     if geometry:
@@ -146,9 +146,11 @@ def region_options(*, window: bool = False, geometry: bool = False) -> Option:
                 "--geometry",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 metavar="FILE.geojson",
-                help="Pixels whose centre lies inside of the polygons.",
+                help="Pixels whose centre lies inside the polygons.",
             ),
-            click.option("--all-touched", is_flag=True, help="Pixels that the polygons touch, too."),
+            click.option(
+                "--all-touched", is_flag=True, help="With --geometry: all pixels that the polygons touch."
+            ),
         ]
 
     def add(command: Command) -> Command:
@@ -166,14 +168,14 @@ def region_options(*, window: bool = False, geometry: bool = False) -> Option:
 
 
 def band_option(command: Command) -> Command:
-    """Add ``--band``, which may be repeated."""
+    """Add ``--band``."""
     return click.option(
         "-b",
         "--band",
         "bands",
         type=click.IntRange(min=1),
         multiple=True,
-        help="Band to take; may be repeated.",
+        help="Band to read; may be repeated.",
     )(command)
 
 

@@ -1,4 +1,4 @@
-"""What commands show and write."""
+"""Messages and progress bars on stderr, and output files that appear complete or not at all."""
 
 import contextlib
 import os
@@ -19,9 +19,9 @@ BEFORE_THE_BAR = 1.0  # seconds
 
 
 class Progress:
-    """click's progress bar on stderr; it appears after a second, and at a terminal only.
+    """A progress bar on stderr. It appears after a second, and only at a terminal.
 
-    A context manager. The library's functions take its `update` as ``progress``.
+    A context manager; its `update` is passed to the library's functions as ``progress``.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Progress:
             self._bar.render_finish()
 
     def update(self, done: int, total: int | None) -> None:
-        """Show that `done` of `total` is done."""
+        """Show that `done` of `total` is done; an unknown total shows nothing."""
         if not self._shown or total is None or time.monotonic() < self._from:
             return
         if self._bar is None:
@@ -52,7 +52,7 @@ class Progress:
 
 
 def say(message: str) -> None:
-    """Say something to the person, on stderr: stdout belongs to the data."""
+    """Print a message on stderr; stdout is for data."""
     click.echo(message, err=True)
 
 
@@ -62,25 +62,25 @@ def _check_overwrite(ctx: click.Context, _param: click.Parameter, overwrite: boo
     return overwrite
 
 
-# The command's -o must be eager, so that its value is known here.
+# A command's -o must be eager, so that `_check_overwrite` knows its value.
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, callback=_check_overwrite, help="Replace the file if it is there."
+    "--overwrite", is_flag=True, callback=_check_overwrite, help="Replace an existing file."
 )
 
 
 def output_option(suffix: str, *, default: str | None = None, required: bool = True) -> Callable[[Any], Any]:
-    """Return the option ``-o`` with ``--overwrite``, spelled as rio spells them.
+    """Return the options ``-o`` and ``--overwrite``, spelled as in rio.
 
     Parameters
     ----------
     suffix : str
-        The usual one, for the help text.
+        The usual suffix, for the help text.
     default : str, optional
     required : bool
-        Whether it has to be given where there is no default.
+        Whether a value must be given if there is no default.
     """
-    shown = " '-' is stdout." + ("  [default: -]" if default == "-" else "")
-    # click takes a default of None for an answer, and then misses nothing
+    shown = "  [default: -]" if default == "-" else ""
+    # with default=None click would never report the option as missing
     given: dict[str, Any] = {"required": required} if default is None else {"default": default}
     output = click.option(
         "-o",
@@ -88,7 +88,7 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar=f"OUT{suffix}",
         is_eager=True,
-        help=f"The file to write.{shown}",
+        help=f"File to write, or '-' for stdout.{shown}",
         **given,
     )
     return lambda command: output(overwrite_option(command))
@@ -96,25 +96,25 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
 
 @contextlib.contextmanager
 def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a path beside `path` to write to, and rename it when the block ends well.
+    """Yield a temporary path to write to, and rename that file to `path` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        ``-`` is stdout, to which the file is copied when it is complete.
+        ``-`` is stdout; the complete file is copied to it.
     overwrite : bool
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
 
     Yields
     ------
     Path
-        With the same suffix, in the same folder, so that the rename is one step. Whatever else is
-        written into its folder is removed.
+        A file of the same name in a new folder beside `path`, so that the rename is atomic. The
+        folder is removed at the end, with whatever else was written to it.
 
     Raises
     ------
     click.ClickException
-        If the file is there and must not be replaced, or its folder cannot be written to.
+        If the file exists and may not be replaced, or the folder cannot be written to.
     """
     to_stdout = str(path) == "-"
     if to_stdout and sys.stdout.isatty():
@@ -123,30 +123,25 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         )
     if not to_stdout and path.exists() and not overwrite:
         raise click.ClickException(
-            with_next_step(f"{path} exists already", "name another file, or add --overwrite")
+            with_next_step(f"{path} already exists", "name another file, or add --overwrite")
         )
     parent = None if to_stdout else path.parent
     try:
         folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent)
     except OSError as error:
-        raise click.ClickException(
-            with_next_step(
-                f"cannot write to {parent or 'the temporary folder'}: {error.strerror}",
-                "name a file in a folder that you can write to"
-                if parent
-                else "make TMPDIR name a folder that can be written to",
-            )
-        ) from None
+        what = f"cannot write to {parent or 'the temporary folder'}: {error.strerror}"
+        advice = "name a file in" if parent else "set TMPDIR to"
+        raise click.ClickException(with_next_step(what, f"{advice} a folder that you can write to")) from None
     unfinished_folders.add(folder)
     try:
-        beside = Path(folder) / path.name
-        yield beside
+        temporary = Path(folder) / path.name
+        yield temporary
         if to_stdout:
-            with open(beside, "rb") as complete:
+            with open(temporary, "rb") as complete:
                 shutil.copyfileobj(complete, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
-            os.replace(beside, path)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         unfinished_folders.discard(folder)
@@ -154,13 +149,13 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def output_text(path: Path, *, overwrite: bool) -> Iterator[IO[str]]:
-    """Open a text file that appears complete or not at all; ``-`` is stdout, written as it comes."""
+    """Open a text file that appears complete or not at all; ``-`` is stdout, written to directly."""
     if str(path) == "-":
         with click.open_file("-", "w", encoding="utf-8") as stdout:
             yield stdout
         return
     with (
-        output_file(path, overwrite=overwrite) as beside,
-        open(beside, "w", encoding="utf-8", newline="") as file,
+        output_file(path, overwrite=overwrite) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         yield file

@@ -1,4 +1,4 @@
-"""``tsread preview``: a picture."""
+"""``tsread preview``: draw a picture."""
 
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from rio_terrascope.cli.output import output_file, output_option
     help="Pixels along the map's longer side.",
 )
 @band_option
-@click.option("--legend/--no-legend", default=True, help="A map with legend and scale, or the pixels alone.")
+@click.option(
+    "--legend/--no-legend", default=True, help="Draw a map with legend and scale, or only the pixels."
+)
 @output_option(".png")
 def preview(
     url: str,
@@ -31,11 +33,11 @@ def preview(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Draw a raster, or a box of it, from the overview that fits.
+    """Draw a raster, or part of a raster, from the overview that fits.
 
-    In its own colours where it has a colour table; else stretched between the 2nd and 98th percentile
-    of what is shown. The legend needs the [preview] extra, which is Pillow. With '-' the URL comes from
-    stdin, as 'tsread search' prints it.
+    A raster with a colour table is drawn in its own colours. Others are stretched between the 2nd and
+    98th percentile of the values in the picture. The legend needs the [preview] extra, which is Pillow.
+    With '-' the URL comes from stdin, as 'tsread search' prints it.
 
     \b
         tsread preview URL -o island.png --bbox 6.4 -0.1 6.8 0.5

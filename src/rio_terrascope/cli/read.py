@@ -1,4 +1,4 @@
-"""``tsread read``: pixels into a file of one's own."""
+"""``tsread read``: copy part of a raster into a file."""
 
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from rio_terrascope.cli.output import Progress, output_file, output_option
 @terrascope.command(short_help="Copy part of a raster into a file.")
 @click.argument("url")
 @region_options(window=True, geometry=True)
-@resolution_option(help="Size of a pixel, at most.")
+@resolution_option(help="Maximum size of a pixel, in units of the CRS.")
 @click.option(
-    "--max-size", type=click.IntRange(min=1), metavar="N", help="Pixels along the longer side, at most."
+    "--max-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Maximum number of pixels along the longer side.",
 )
 @band_option
-@click.option("--nodata", type=float, help="For rasters that have no nodata value, to mask with.")
+@click.option("--nodata", type=float, help="Value to mask with, if the raster has no nodata value.")
 @output_option(".tif")
 def read(
     url: str,
@@ -31,9 +34,9 @@ def read(
 ) -> None:
     """Copy part of a raster into a Cloud-Optimized GeoTIFF, with its colours, nodata and tags.
 
-    Only the blocks that are needed are read, piece by piece, so the part may be larger than memory.
-    Where coarser pixels are asked for they come from the overviews. --resolution counts in the units
-    of the raster's CRS. With '-' the URL comes from stdin, as 'tsread search' prints it.
+    Only the blocks that are needed are read, a few at a time, so the part may be larger than memory.
+    Coarser pixels come from the overviews. With '-' the URL comes from stdin, as 'tsread search'
+    prints it.
 
     \b
         tsread read URL -o island.tif --bbox 6.4 -0.1 6.8 0.5

@@ -17,10 +17,10 @@ from rio_terrascope.errors import with_next_step
 @click.option(
     "--crs",
     callback=known_crs,
-    help="What the points are in.  [default: EPSG:4326 for lon/lat and GeoJSON]",
+    help="CRS of the points.  [default: EPSG:4326 for lon/lat and GeoJSON]",
 )
 @click.option(
-    "--column", default="value", show_default=True, help="The new column; numbered for several bands."
+    "--column", default="value", show_default=True, help="Name of the new column; several bands are numbered."
 )
 @band_option
 @output_option(".csv", default="-")
@@ -33,11 +33,11 @@ def sample(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Read rasters at points: a CSV file, or a GeoJSON file of points, which becomes one; '-' is stdin.
+    """Read values at the points of a CSV or GeoJSON file, and write them as CSV; '-' is stdin.
 
-    The CSV has columns lon and lat (or longitude and latitude), or x and y, which need --crs. All its
-    columns are kept and 'value' is added, or 'value_1', 'value_2' ... for several bands; it is empty
-    where there is no data. Of several rasters the first one that a point lies in counts.
+    A CSV file has columns lon and lat (or longitude and latitude), or x and y, which need --crs. All
+    its columns are kept, and 'value' is added, or 'value_1', 'value_2' ... for several bands. The
+    value is empty if there is no data. If a point lies in several rasters, the first one counts.
 
     \b
         tsread sample URL points.csv -o values.csv
@@ -48,7 +48,7 @@ def sample(
     from rio_terrascope.reading import sample as sample_rasters
 
     points = read_points(points_file, crs=crs)
-    # found before a server is asked; without --band the number of bands is known only after reading
+    # before anything is read; without --band the number of bands is not known yet
     _new_columns(column, len(bands) or 1, points.columns)
     with output_text(output, overwrite=overwrite) as file:
         with access(*urls), Progress("Sampling") as progress:
@@ -62,17 +62,17 @@ def sample(
         names = _new_columns(column, values.shape[1], points.columns)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*points.columns, *names])
-        # as text at once: a masked array is slow to be asked for one value after the other
+        # converted to text at once: reading a masked array value by value is slow
         written = values.data.astype(str)
         written[values.mask] = ""
         writer.writerows([*row, *cells] for row, cells in zip(points.rows, written.tolist(), strict=True))
 
 
 def _new_columns(column: str, count: int, existing: list[str]) -> list[str]:
-    """Return the names of the columns to add, or refuse a name that the points have already."""
+    """Return the names of the columns to add; refuse those that the points already have."""
     names = [column] if count == 1 else [f"{column}_{number}" for number in range(1, count + 1)]
     if taken := sorted(set(names) & set(existing)):
         raise click.UsageError(
-            with_next_step(f"the points have a column {taken[0]!r} already", "name another with --column")
+            with_next_step(f"the points already have a column {taken[0]!r}", "name another with --column")
         )
     return names

@@ -1,4 +1,4 @@
-"""``tsread sandbox``: the local stand-in for Terrascope, to try things against."""
+"""``tsread sandbox``: serve a local stand-in for Terrascope."""
 
 import shlex
 import signal
@@ -22,14 +22,14 @@ def _seconds_option(name: str, *, least: float, default: float, help: str) -> Op
     "tiles",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A GeoTIFF to offer; may be repeated.  [default: four synthetic WorldCover tiles]",
+    help="GeoTIFF to serve; may be repeated.  [default: four synthetic WorldCover tiles]",
 )
-@_seconds_option("--token-lifetime", least=0.5, default=300.0, help="Seconds that an access token lives.")
+@_seconds_option("--token-lifetime", least=0.5, default=300.0, help="Seconds that a token lives.")
 @_seconds_option("--latency", least=0, default=0.0, help="Seconds before each answer.")
 def sandbox(tiles: tuple[Path, ...], token_lifetime: float, latency: float) -> None:
     """Serve a local stand-in for Terrascope until Ctrl-C.
 
-    Prints the environment variables that lead a client to it, and the URL of a protected tile.
+    Prints the environment variables that point clients to the stand-in, and the URLs of its tiles.
     Paste the lines into another terminal, and work there as with the real service:
 
     \b
@@ -45,5 +45,5 @@ def sandbox(tiles: tuple[Path, ...], token_lifetime: float, latency: float) -> N
             click.echo(f"export {name}={shlex.quote(value)}")
         for url in server.urls:
             click.echo(f"# protected tile: {url}")
-        click.echo("Serving on this machine alone; Ctrl-C ends it.", err=True)
+        click.echo("Serving on this machine only; stop with Ctrl-C.", err=True)
         ended.wait()

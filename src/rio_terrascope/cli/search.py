@@ -13,7 +13,7 @@ from rio_terrascope.cli.options import Box, bbox_option, json_option
 from rio_terrascope.cli.output import say
 from rio_terrascope.errors import with_next_step
 
-PAGE = 100  # items asked for at once
+PAGE = 100  # items per request
 LIMIT = 1000
 
 
@@ -33,17 +33,17 @@ def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box |
 
 
 def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str | None:
-    """Refuse a time that cannot be read, before the catalogue is asked."""
+    """Refuse a time that cannot be parsed, before the catalogue is asked."""
     if when is None:
         return None
     try:
         from pystac_client import ItemSearch
     except ImportError:
-        return when  # what to install is said where the catalogue is opened
+        return when  # opening the catalogue will raise, with what to install
     try:
         asked = ItemSearch("", datetime=when).get_parameters()["datetime"]
         moments = [datetime.fromisoformat(moment.upper()) for moment in asked.split("/") if moment != ".."]
-    except Exception as error:  # pystac-client has no class of its own for times that it cannot read
+    except Exception as error:  # pystac-client has no exception class for this
         raise click.BadParameter(f"{when!r} cannot be read ({error}).") from None
     if moments != sorted(moments):
         raise click.BadParameter(f"{when!r} ends before it begins.")
@@ -52,19 +52,19 @@ def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str
 
 @terrascope.command(short_help="Find files in the catalogue.")
 @click.argument("collection")
-@bbox_option(_box, help="What meets the box: degrees, west south east north.")
+@bbox_option(_box, help="Items that meet the box: west south east north, in degrees.")
 @click.option(
     "--datetime",
     "when",
     metavar="WHEN",
     callback=_when,
-    help="A moment, day, month or year, or two with a slash between: 2021-04/2021-06, ../2020 (and before).",
+    help="A time, day, month or year, or a range of them: 2021-04/2021-06, ../2020 (until then).",
 )
-@click.option("--asset", "asset_name", metavar="NAME", help="The asset to print.  [default: all data]")
+@click.option("--asset", "asset_name", metavar="NAME", help="Asset to print.  [default: all data assets]")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Items to find, at most.  [default: {LIMIT}]"
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Maximum number of items.  [default: {LIMIT}]"
 )
-@click.option("--prefer-local", is_flag=True, help="Where a file is on this machine, print its path.")
+@click.option("--prefer-local", is_flag=True, help="Print the paths of files that are on this machine.")
 @click.option("--table", "as_table", is_flag=True, help="Print id, time, asset, size and href in columns.")
 @json_option
 def search(
@@ -77,10 +77,10 @@ def search(
     as_table: bool,
     as_json: bool,
 ) -> None:
-    """Find files in the catalogue and print their URLs, one a line; with --json the STAC items.
+    """Find files in the catalogue and print their URLs, one per line; with --json print the STAC items.
 
-    Needs no login, but the [stac] extra. What it prints is what 'tsread read', 'stats' and 'preview'
-    take, as arguments or, in place of the URL, as '-' from stdin.
+    Needs the [stac] extra, but no login. Pass the URLs to 'tsread read', 'stats' or 'preview' as
+    arguments, or pipe the output into them, with '-' in place of the URL.
 
     \b
         tsread search esa-worldcover-map-10m-2021-v2 --bbox 6.4 0 7.5 1.8
@@ -90,7 +90,7 @@ def search(
     if as_table and as_json:
         raise click.UsageError("give --table or --json, not both.")
     if asset_name is not None and as_json:
-        raise click.UsageError("--asset goes without --json, which prints whole items.")
+        raise click.UsageError("--asset cannot go with --json, which prints whole items.")
     items, more = _found(collection, bbox, when, limit or LIMIT)
     if prefer_local:
         from rio_terrascope import stac
@@ -120,7 +120,7 @@ def search(
 def _found(
     collection: str, bbox: Box | None, when: str | None, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Return the items, and whether there are more."""
+    """Return the items that were found, and whether there are more."""
     from rio_terrascope import stac
     from rio_terrascope.errors import CatalogueError
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C and SIGTERM end a command within a second, even while GDAL waits for a server."""
 
 import contextlib
 import os
@@ -9,48 +9,48 @@ import threading
 from collections.abc import Iterator
 
 STOPPED = 128 + signal.SIGINT  # the exit code after Ctrl-C
-GRACE = 1.0  # seconds that a command has to end by itself
+GRACE = 1.0  # seconds that a command gets to end after the signal
 
-unfinished_folders: set[str] = set()  # folders with output that is not complete yet
+unfinished_folders: set[str] = set()  # removed if the process ends at once
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Let Ctrl-C, and SIGTERM, end the block even while GDAL waits for a server.
+    """End the block on Ctrl-C and SIGTERM, even while GDAL waits for a server.
 
-    Python raises KeyboardInterrupt only when the main thread is back from GDAL, which may take
-    as long as GDAL's time-outs. So a thread is told of the signal as well, and ends the process
-    if the block has not ended a second later.
+    Python raises KeyboardInterrupt only when the main thread returns from GDAL, which may take as
+    long as GDAL's timeouts. A second thread therefore watches for the signal, and ends the process
+    if the block has not ended after `GRACE` seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    over = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    ended = threading.Event()
 
     def watch() -> None:
-        while number := os.read(told, 1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(GRACE):
+        while number := os.read(reader, 1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM) and not ended.wait(GRACE):
                 _end_now(128 + number[0])
 
     def terminate(_number: int, _frame: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
-    previous_fd = signal.set_wakeup_fd(tell)
+    previous_fd = signal.set_wakeup_fd(writer)
     previous = signal.signal(signal.SIGTERM, terminate)
     threading.Thread(target=watch, name="rio-terrascope-signals", daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         signal.set_wakeup_fd(previous_fd)
         signal.signal(signal.SIGTERM, previous)
-        os.close(tell)  # which ends the thread
+        os.close(writer)  # ends the thread
 
 
 def _end_now(code: int) -> None:
-    """End the process without waiting for anything, but leave nothing behind."""
+    """End the process at once, but remove unfinished output and header files."""
     from rio_terrascope.gdal import header
 
     for folder in list(unfinished_folders):

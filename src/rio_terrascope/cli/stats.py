@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--categorical/--continuous",
     default=None,
-    help="What the values are.  [default: categorical with a colour table]",
+    help="Treat values as classes, or as numbers.  [default: classes if there is a colour table]",
 )
 @json_option
 def stats(
@@ -31,12 +31,12 @@ def stats(
     categorical: bool | None,
     as_json: bool,
 ) -> None:
-    """Measure a part of a raster at full resolution, or all of it.
+    """Measure a raster, or part of a raster, at full resolution.
 
-    Of a class map: pixels, area in km2 and share of each class. The area is the true one on the
-    ellipsoid, whatever the CRS; the share is that of the area with data. Of other rasters: count,
-    minimum, maximum, mean and standard deviation of each band, of the values as they are stored.
-    Of several rasters one after the other, with --json a list. '-' stands for those on stdin, as
+    For a class map: the pixels, area in km2 and share of each class. Areas are true areas on the
+    ellipsoid, whatever the CRS; shares are shares of the area with data. For other rasters: count,
+    minimum, maximum, mean and standard deviation of each band's stored values. Several rasters are
+    measured one by one; with --json they become a list. '-' stands for the rasters on stdin, as
     'tsread search' prints them.
 
     \b
@@ -45,7 +45,7 @@ def stats(
         tsread search terrascope-s2-ndvi-v2 --datetime 2021-06 | tsread stats -
     """
     if categorical and bands:
-        raise click.UsageError("--band goes with --continuous: classes are those of the first band.")
+        raise click.UsageError("--band needs --continuous: classes are read from the first band.")
     from rio_terrascope.cli.access import access, opened_inside
     from rio_terrascope.cli.inputs import named_rasters
 

@@ -1,4 +1,4 @@
-"""``tsread worldcover``: ESA WorldCover into a file of one's own."""
+"""``tsread worldcover``: copy part of ESA WorldCover into a file."""
 
 from pathlib import Path
 
@@ -20,18 +20,17 @@ def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
 
 
 @terrascope.command(short_help="Copy part of ESA WorldCover into a file.")
-@bbox_option(_world_box, required=True, help="The box, in degrees.")
+@bbox_option(_world_box, required=True, help="Pixels that meet the box: west south east north, in degrees.")
 @click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
-@resolution_option(help="Degrees, at most; 1/12000 is all.")
+@resolution_option(help="Maximum size of a pixel, in degrees.  [default: 1/12000]")
 @click.option("--list", "only_list", is_flag=True, help="Print the tiles' URLs instead; needs no login.")
 @output_option(".tif", required=False)
 def worldcover(
     bbox: Box, year: str, resolution: float | None, only_list: bool, output: Path | None, overwrite: bool
 ) -> None:
-    """Copy a box of ESA WorldCover, over as many tiles as it meets, into a Cloud-Optimized GeoTIFF.
+    """Copy part of ESA WorldCover into a Cloud-Optimized GeoTIFF, across tile borders.
 
-    Where there is only sea there is no tile; it becomes nodata. A box whose west is greater than its
-    east crosses the antimeridian.
+    Open sea has no tiles and becomes nodata. A box with west > east crosses the antimeridian.
 
     \b
         tsread worldcover --bbox 5.5 -0.5 8 2 --year 2021 -o gulf.tif
@@ -60,5 +59,4 @@ def worldcover(
     if sea:
         names = ", ".join(url.rpartition("_Map")[0].rpartition("_")[2] for url in sea[:8])
         more = f" and {len(sea) - 8} more" if len(sea) > 8 else ""
-        which = "there is no tile" if len(sea) == 1 else "there are no tiles"
-        say(f"{which} {names}{more} (404): taken for sea, written as nodata.")
+        say(f"Not found (404), so written as nodata, like the sea: {names}{more}.")
