@@ -1,4 +1,4 @@
-"""The installed command in a process of its own, a sandbox to run it against, and the tile behind it."""
+"""The installed command in a process of its own, and the tile that it reads."""
 
 import json
 import os
@@ -12,22 +12,6 @@ import rasterio
 from rasterio.windows import Window
 
 from helpers import TSREAD
-from rio_terrascope.sandbox import Sandbox
-
-
-@pytest.fixture(scope="session")
-def sandbox(tiles):
-    with Sandbox(tiles=tiles, token_lifetime=2.0) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def healed(request):
-    """Each test meets a sandbox that does everything right, and that has been asked nothing."""
-    if "sandbox" in request.fixturenames:
-        server = request.getfixturevalue("sandbox")
-        server.heal()
-        server.clear()
 
 
 @pytest.fixture
@@ -71,7 +55,7 @@ class Tsread:
         return json.loads(self(*arguments, "--json", **options).stdout)
 
     def fails(self, *arguments, code=1, **options):
-        """Run what must fail, with one line on stderr, and return the line."""
+        """Run a command that must fail with one line on stderr, and return the line."""
         done = self(*arguments, code=code, **options)
         assert done.stdout == ""
         lines = done.stderr.splitlines()
@@ -95,6 +79,12 @@ def tsread(sandbox, environ, tmp_path):
 
 
 @pytest.fixture
+def short_lived(tsread, fleeting):
+    """``tsread`` with the account of a sandbox whose tokens live 2 s."""
+    return Tsread(tsread.environ | fleeting.environ, tsread.cwd)
+
+
+@pytest.fixture
 def stranger(tsread, sandbox):
     """``tsread`` without an account; it knows where the sandbox is."""
     secrets = ("TERRASCOPE_USERNAME", "TERRASCOPE_PASSWORD")
@@ -103,7 +93,7 @@ def stranger(tsread, sandbox):
 
 @dataclass
 class Land:
-    """A window of the first tile with much land in it; no edge of it is on a block's edge."""
+    """A window of the first tile with much land in it; its edges lie inside blocks."""
 
     window: Window
     bbox: tuple
@@ -112,8 +102,8 @@ class Land:
 
 
 @pytest.fixture(scope="session")
-def land(sandbox):
-    with rasterio.open(sandbox.file()) as tile:
+def land(tiles):
+    with rasterio.open(tiles[0]) as tile:
         # one cell of the thumbnail is 500 pixels
         thumbnail = tile.read(1, out_shape=(72, 72))
         row, column = np.argwhere((thumbnail != 0) & (thumbnail != 80))[0]
@@ -126,7 +116,7 @@ def land(sandbox):
 
 @pytest.fixture
 def nothing_left(tsread):
-    """After the test no half-written file, and no file with a token, is left."""
+    """No half-written file and no file with a token is left after the test."""
     yield
     assert [path.name for path in tsread.cwd.iterdir() if path.name.startswith(".")] == []
     assert list(Path(tsread.environ["XDG_RUNTIME_DIR"]).iterdir()) == []

@@ -22,11 +22,11 @@ def test_an_open_url_and_a_local_file_need_no_login(stranger, sandbox):
     assert stranger("info", sandbox.file()).stderr == ""
 
 
-def test_a_token_that_lapses_in_the_middle_is_renewed(tsread, sandbox, land):
-    sandbox.latency(0.3)
-    tsread("read", sandbox.url(), "-o", "out.tif", "--window", 4000, 14000, 14000, 9000)
-    with rasterio.open(sandbox.file()) as tile, rasterio.open(tsread.cwd / "out.tif") as out:
+def test_a_token_that_lapses_in_the_middle_is_renewed(short_lived, fleeting, land):
+    fleeting.latency(0.3)
+    short_lived("read", fleeting.url(), "-o", "out.tif", "--window", 4000, 14000, 14000, 9000)
+    with rasterio.open(fleeting.file()) as tile, rasterio.open(short_lived.cwd / "out.tif") as out:
         assert np.array_equal(out.read(1), tile.read(1, window=Window(4000, 14000, 14000, 9000)))
-    assert any(request.grant == "refresh_token" for request in sandbox.requests("sso"))
-    assert {request.authorization for request in sandbox.requests("data")} == {"valid"}
-    assert Path(tsread.cwd, "out.tif").exists()
+    assert any(request.grant == "refresh_token" for request in fleeting.requests("sso"))
+    assert {request.authorization for request in fleeting.requests("data")} == {"valid"}
+    assert Path(short_lived.cwd, "out.tif").exists()

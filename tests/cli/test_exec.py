@@ -1,4 +1,4 @@
-"""exec: any GDAL program reads, for as long as it runs, and learns no secret."""
+"""exec: a GDAL program can read for as long as it runs, and gets no secret but the token."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_a_gdal_program_reads(tsread, sandbox):
     done = tsread("exec", "--", RIO, "info", "--shape", sandbox.url())
     assert done.stdout.split() == ["36000", "36000"]
     assert authorizations(sandbox, "data") == {"valid"}
-    # without sidecar requests, as terrascope_env reads
+    # no requests for sidecar files, as with terrascope_env
     assert len(sandbox.requests("data")) <= 4
 
 
@@ -65,18 +65,18 @@ with rasterio.open(url) as dataset:
 """
 
 
-def test_the_token_is_renewed_underneath_a_program_that_stays(tsread, sandbox):
+def test_the_token_is_renewed_underneath_a_program_that_stays(short_lived, fleeting):
     with (
-        rasterio.open(sandbox.file()) as tile,
-        tsread.popen(
-            "exec", "--", sys.executable, "-c", READ_ON, sandbox.url(), stdin=subprocess.PIPE
+        rasterio.open(fleeting.file()) as tile,
+        short_lived.popen(
+            "exec", "--", sys.executable, "-c", READ_ON, fleeting.url(), stdin=subprocess.PIPE
         ) as child,
     ):
         assert child.stdout.readline() == "open\n"
         for number in range(3):
             row = 14000 + 3000 * number
             refreshes = number + 1
-            sandbox.wait_for(
+            fleeting.wait_for(
                 lambda seen, n=refreshes: sum(r.grant == "refresh_token" for r in seen) >= n, server="sso"
             )
             child.stdin.write(f"{row}\n")
@@ -85,8 +85,8 @@ def test_the_token_is_renewed_underneath_a_program_that_stays(tsread, sandbox):
             assert int(child.stdout.readline()) == expected
         child.communicate("", timeout=30)
     assert child.returncode == 0
-    assert authorizations(sandbox, "data") == {"valid"}
-    assert [r.grant for r in sandbox.requests("sso")].count("password") == 1
+    assert authorizations(fleeting, "data") == {"valid"}
+    assert [r.grant for r in fleeting.requests("sso")].count("password") == 1
 
 
 OPEN = """

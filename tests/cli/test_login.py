@@ -1,4 +1,4 @@
-"""login, status, logout, token: one login for all commands and for Python, safe against two at once."""
+"""login, status, logout, token: one login for all commands and for Python, safe if several run at once."""
 
 import json
 import os
@@ -55,9 +55,9 @@ def test_status_says_who_until_when_and_from_where(stranger, tsread, sandbox):
     assert (status["username"], status["saved"]) == ("researcher", True)
     assert status["ends_at"] > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     assert "logins.json" in stranger("status").stdout
-    # the environment comes before what is saved
+    # the environment comes before a saved login
     assert "TERRASCOPE_USERNAME" in tsread.json("status")["source"]
-    # netrc after it
+    # and netrc after a saved login
     Path(stranger.environ["HOME"], ".netrc").write_text("machine 127.0.0.1 login other password p\n")
     assert stranger.json("status")["username"] == "researcher"
     stranger("logout")
@@ -113,7 +113,7 @@ def test_commands_at_once_do_not_take_the_refresh_token_from_each_other(stranger
     stranger(*PASSWORD_STDIN, input=sandbox.password)
     sandbox.expire_tokens()
     sandbox.clear()
-    # as in the file: the access token is over for everybody, so each of them wants a new one
+    # the saved access token has expired for all of them, so each wants a new one
     file = next(path for path in files_of(stranger) if path.name == "logins.json")
     logins = {key: json.loads(text) for key, text in json.loads(file.read_text()).items()}
     for login in logins.values():
@@ -123,23 +123,24 @@ def test_commands_at_once_do_not_take_the_refresh_token_from_each_other(stranger
     tokens = {process.communicate(timeout=60)[0] for process in processes}
     assert all(process.returncode == 0 for process in processes)
     assert "" not in tokens
-    # each refresh token was used once: not one was refused
+    # each refresh token was used once: none was refused
     assert {status for _, status in grants(sandbox)} == {200}
     assert {grant for grant, _ in grants(sandbox)} == {"refresh_token"}
 
 
-def test_a_long_command_and_short_ones_share_the_login(stranger, sandbox):
-    stranger(*PASSWORD_STDIN, input=sandbox.password)
+def test_a_long_command_and_short_ones_share_the_login(stranger, fleeting):
+    stranger.environ |= {"TERRASCOPE_TOKEN_URL": fleeting.token_url, "TERRASCOPE_ORIGINS": fleeting.origin}
+    stranger(*PASSWORD_STDIN, input=fleeting.password)
     with stranger.popen("exec", "--", "cat", stdin=subprocess.PIPE) as long:
         stranger("token")
-        refreshed = len(grants(sandbox))
-        sandbox.wait_for(lambda seen: sum(r.grant is not None for r in seen) > refreshed, server="sso")
+        refreshed = len(grants(fleeting))
+        fleeting.wait_for(lambda seen: sum(r.grant is not None for r in seen) > refreshed, server="sso")
         stranger("token")
         assert long.poll() is None
         long.communicate("", timeout=30)
     assert long.returncode == 0
     stranger("token")
-    assert {status for _, status in grants(sandbox)} == {200}
+    assert {status for _, status in grants(fleeting)} == {200}
 
 
 def test_a_login_that_the_service_has_ended(stranger, sandbox):

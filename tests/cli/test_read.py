@@ -1,4 +1,4 @@
-"""read: the pixels of the local file, georeferenced, and all that says how to understand them."""
+"""read: the pixels of the local file, with their georeference, colours, nodata and tags."""
 
 import io
 import json
@@ -154,26 +154,26 @@ sys.exit(code)
 """
 
 
-def test_a_whole_tile_in_300_mb(tsread, sandbox):
-    # from a small process of its own: a child's peak begins with what its parent has when it forks
-    command = [TSREAD, "read", sandbox.url(), "-o", "whole.tif", "--bbox", "6", "0", "9", "3"]
+def test_a_whole_tile_in_300_mb(short_lived, fleeting):
+    # measured in a small process: a child's peak includes the memory of its parent at the fork
+    command = [TSREAD, "read", fleeting.url(), "-o", "whole.tif", "--bbox", "6", "0", "9", "3"]
     done = subprocess.run(
         [sys.executable, "-S", "-c", MEASURE, *command],
-        env=tsread.environ,
-        cwd=tsread.cwd,
+        env=short_lived.environ,
+        cwd=short_lived.cwd,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     assert 100 * 1024 < int(done.stdout) < 300 * 1024  # KB on Linux
-    with rasterio.open(sandbox.file()) as tile, rasterio.open(tsread.cwd / "whole.tif") as out:
+    with rasterio.open(fleeting.file()) as tile, rasterio.open(short_lived.cwd / "whole.tif") as out:
         assert out.transform.almost_equals(tile.transform)
         assert out.shape == tile.shape
-        # across the border of two pieces, over land
+        # across the border of two strips, over land
         for col, row in ((5000, 15500), (15800, 16300), (20000, 20000)):
             window = Window(col, row, 4000, 3000)
             assert np.array_equal(out.read(1, window=window), tile.read(1, window=window))
-    assert {request.authorization for request in sandbox.requests("data")} == {"valid"}
+    assert {request.authorization for request in fleeting.requests("data")} == {"valid"}
 
 
 def test_stdout(tsread, sandbox):
