@@ -1,4 +1,4 @@
-"""Trouble that GDAL, the system or the user make, in one line that ends with what to do next."""
+"""Errors of GDAL, of the system and of the user are one line that ends with the next step."""
 
 import shutil
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 @pytest.fixture
 def cut_in_half(sandbox, tmp_path):
-    """A file on the server whose header is whole, and whose last blocks are not there."""
+    """A file whose header is complete, and whose last blocks are missing."""
     half = tmp_path / "half.tif"
     shutil.copy(sandbox.file(), half)
     with half.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""doctor: finds what is wrong, and says what to do."""
+"""doctor: finds out what is wrong, and names the next step."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""info: what rasterio says of the local file."""
+"""info: the facts that rasterio gives for the local file."""
 
 import json
 

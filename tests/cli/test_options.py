@@ -1,4 +1,4 @@
-"""Options and arguments: each mistake is one line and exit code 2, before anything is asked of anybody."""
+"""Options and arguments: each mistake is one line and exit code 2, before any request or question."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ ANY_FLOAT = {("read", "nodata")}  # NaN is a usual nodata value
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """Nobody is logged in, nobody is asked, no request is made; the folder is empty."""
+    """No login, no question, no request; the folder stays empty."""
 
     def unwanted(*_args, **_options):
         pytest.fail("a mistake in the options must be found before this")
@@ -38,7 +38,7 @@ def alone(monkeypatch, tmp_path):
 
 
 def mistake(*arguments):
-    """Run what has to end with exit code 2 and one line, and return the line."""
+    """Run a command that must end with exit code 2 and one line, and return the line."""
     result = CliRunner().invoke(terrascope, [str(argument) for argument in arguments], prog_name="tsread")
     assert (result.exit_code, result.stdout) == (2, ""), (arguments, result.output)
     lines = result.stderr.splitlines()
@@ -55,15 +55,15 @@ def types_of(param):
 
 def plausible(param):
     """Values that a parameter takes; four numbers are a box."""
-    return [_plausible(kind, place) for place, kind in enumerate(types_of(param), start=1)]
+    return [_plausible(kind, position) for position, kind in enumerate(types_of(param), start=1)]
 
 
-def _plausible(kind, place):
+def _plausible(kind, position):
     if isinstance(kind, click.Choice):
         return kind.choices[0]
     if isinstance(kind, click.Path):
         return __file__ if kind.exists else "out"
-    return str(place) if isinstance(kind, click.types.FloatParamType | click.types.IntParamType) else "x"
+    return str(position) if isinstance(kind, click.types.FloatParamType | click.types.IntParamType) else "x"
 
 
 def given(param, values):
@@ -71,7 +71,7 @@ def given(param, values):
 
 
 def line_for(name, *, without=None):
-    """All that a command requires, options before arguments."""
+    """All that a command requires, with options before arguments."""
     required = [
         param for param in terrascope.commands[name].params if param.required and param is not without
     ]
@@ -80,8 +80,8 @@ def line_for(name, *, without=None):
 
 
 def wrong_values(name, param):
-    """What a parameter must not take, by the type of each of its values."""
-    for place, kind in enumerate(types_of(param)):
+    """Values that a parameter must refuse, by their types."""
+    for position, kind in enumerate(types_of(param)):
         wrong = []
         if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
             wrong.append("many")
@@ -99,7 +99,7 @@ def wrong_values(name, param):
             wrong.append(".")
         values = plausible(param)
         for value in wrong:
-            yield [*values[:place], str(value), *values[place + 1 :]]
+            yield [*values[:position], str(value), *values[position + 1 :]]
 
 
 REQUIRED = [(name, param) for name, command in COMMANDS for param in command.params if param.required]
@@ -116,7 +116,7 @@ def label(value):
 
 
 def test_the_walk_finds_what_there_is():
-    """An empty list would pass everything below."""
+    """If the walk found nothing, all tests below would pass."""
     found = {(name, param.name) for name, param in REQUIRED}
     assert found >= {("preview", "output"), ("preview", "url"), ("worldcover", "bbox"), ("exec", "command")}
     found = {(name, param.name) for name, param, _ in WRONG}
@@ -128,7 +128,7 @@ def test_the_walk_finds_what_there_is():
 def test_a_required_one_left_out(name, param):
     line = mistake(name, *line_for(name, without=param))
     ctx = click.Context(terrascope.commands[name])
-    # of several arguments the last is filled first, so that another one is missing
+    # click fills the last argument first, so that it reports another one as missing
     alike = [param] if isinstance(param, click.Option) else arguments_of(name)
     assert any(f"Missing {param.param_type_name} {each.get_error_hint(ctx)}" in line for each in alike)
 
@@ -271,7 +271,7 @@ def test_no_command_at_all_shows_the_help_on_stderr():
     ],
 )
 def test_as_installed(environ, command, said):
-    # nothing listens there: whoever asks gets another error
+    # nothing listens there, so that a request would give another error
     environ |= {"TERRASCOPE_STAC_URL": "http://127.0.0.1:9", "TERRASCOPE_TOKEN_URL": "http://127.0.0.1:9"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, input="")
     assert (done.returncode, done.stdout) == (2, "")
@@ -284,7 +284,7 @@ def test_as_installed(environ, command, said):
     [("read", "--window 0 0 9 9 --nodata nan -o no/out"), ("worldcover", "--bbox 170 0 -170 1 -o no/out")],
 )
 def test_what_is_unusual_and_right_goes_on(name, options):
-    """So that refusals do not spread: these get as far as the folder that is not there."""
+    """Unusual but right options are accepted: the error is the missing folder."""
     url = ["x"] if name == "read" else []
     result = CliRunner().invoke(terrascope, [name, *url, *options.split()])
     assert result.exit_code == 1

@@ -13,7 +13,7 @@ def test_a_path_that_cannot_be_written(tsread, sandbox):
 
 
 def test_a_disk_without_space(tsread, sandbox, land):
-    # a file system that is full to all who ask
+    # a file system that reports no free space
     (tsread.cwd / "sitecustomize.py").write_text(
         "import shutil\nfrom types import SimpleNamespace\n"
         "shutil.disk_usage = lambda path: SimpleNamespace(total=9, used=9, free=0)\n"
@@ -32,7 +32,7 @@ def test_bars_on_a_terminal_only(tsread, sandbox, land):
 def test_a_network_that_drops_in_the_middle_leaves_nothing(tsread, sandbox, break_it):
     tsread.environ["GDAL_HTTP_MAX_RETRY"] = "0"
     if break_it == "reset":
-        # the file's header comes through, and no larger read
+        # the file's header comes through, larger reads do not
         sandbox.reset(None, after=33000)
     else:
         sandbox.fail(503, None, method="GET")

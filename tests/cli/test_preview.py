@@ -59,7 +59,7 @@ def test_the_map_has_the_legend_and_the_pixels(tsread, sandbox, land):
     _, height, width = plain.shape
     assert sheet.shape[1] > height
     assert sheet.shape[2] > width + 40
-    # the map lies somewhere on the sheet, pixel by pixel
+    # the sheet contains the map, pixel by pixel
     rows, columns = (sheet.shape[1] - height, sheet.shape[2] - width)
     shown = np.where(plain[3] == 255, plain[:3], np.array([238, 242, 245], "uint8")[:, None, None])
     places = [
@@ -70,7 +70,7 @@ def test_the_map_has_the_legend_and_the_pixels(tsread, sandbox, land):
         and np.array_equal(sheet[:, row : row + height, column : column + width], shown)
     ]
     assert len(places) == 1
-    # each class that is there is in the legend, to the right of it
+    # each class in the picture is in the legend, to the right of the map
     legend = sheet[:, :, places[0][1] + width + 2 :].reshape(3, -1).T
     colours = {tuple(colour) for colour in legend.tolist()}
     present = {tuple(c) for c in plain[:3, plain[3] == 255].T.tolist()}

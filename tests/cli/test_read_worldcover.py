@@ -1,4 +1,4 @@
-"""worldcover: tiles put together, sea where there is none, and nothing else taken for sea."""
+"""worldcover: tiles are joined, missing tiles are sea, and an error is never taken for sea."""
 
 import numpy as np
 import pytest

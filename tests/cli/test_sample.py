@@ -1,4 +1,4 @@
-"""sample: the pixels of the local file at points, all columns kept."""
+"""sample: the pixels of the local file at the points, with all columns kept."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def points_in(land, count, seed=1):
-    """Points all over the land's box, and the values of the local file there."""
+    """Random points in the land's box, and the values of the local file there."""
     rng = np.random.default_rng(seed)
     rows, columns = (rng.integers(0, size, count) for size in land.pixels.shape)
     x = land.transform.c + (columns + rng.random(count)) * land.transform.a
@@ -95,7 +95,7 @@ def test_a_hundred_thousand_points_are_no_problem(tsread, sandbox, land):
     text = "lon,lat\n" + "".join(f"{a:.12f},{b:.12f}\n" for a, b in zip(x.tolist(), y.tolist(), strict=True))
     found = tsread("sample", sandbox.url(), "-", input=text).stdout.splitlines()
     assert [line.rpartition(",")[2] for line in found[1:]] == as_text(values)
-    # each block once, not each point
+    # one read per block, not per point
     assert len(sandbox.requests("data")) < 60
 
 

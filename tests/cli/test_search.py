@@ -1,4 +1,4 @@
-"""search: what it prints is what the catalogue has, and what the other commands read."""
+"""search: prints what the catalogue has, in the form that other commands read."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def test_paths_where_files_are_here(tmp_path, tiles, tsread):
         assert server.requests() == []
 
 
-# What the other commands make of it
+# Other commands read the output
 
 
 def test_stats_of_all_that_was_found(tsread, sandbox):
@@ -130,7 +130,7 @@ def test_stdin_that_names_no_raster(tsread, text, said):
     assert said in tsread.fails("stats", "-", input=text)
 
 
-# Mistakes and trouble
+# Errors
 
 
 def test_mistakes_are_named(tsread, sandbox):

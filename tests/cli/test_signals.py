@@ -35,7 +35,7 @@ def test_ctrl_c_at_the_prompt(stranger):
     process = stranger.popen("login", stdin=theirs, stderr=theirs)
     os.close(theirs)
     read_terminal(ours, until=b"Username:")
-    # more than once, since input() misses a signal that comes just before it begins to wait
+    # repeated, because input() misses a signal that comes just before it starts to wait
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

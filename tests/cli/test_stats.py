@@ -1,4 +1,4 @@
-"""stats: counted from the local file by numpy alone, areas by an independent geodesic computation."""
+"""stats: compared with counts by numpy, and with areas of an independent geodesic computation."""
 
 import json
 
@@ -17,7 +17,7 @@ def coordinates(transform, points):
 
 
 def geodesic_area(transform, row):
-    """A pixel's area in km2; its parallels are no geodesics, so they are followed in small steps."""
+    """A pixel's area in km2; parallels are not geodesics, so they are followed in small steps."""
     columns = np.linspace(0, 1, 3)
     ring = [(c, row) for c in columns] + [(c, row + 1) for c in columns[::-1]]
     lon, lat = coordinates(transform, ring)
