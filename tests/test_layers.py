@@ -93,7 +93,7 @@ def test_the_entrance_is_tidy():
 @pytest.mark.parametrize(
     ("text", "home"),
     [
-        ('"Next: ', "errors.py"),  # the line that says what to do next is put together there
+        ("Next: ", "errors.py"),  # the line that says what to do next is put together there
         ("requests.Session)", "http.py"),
         ("response code", "gdal/messages.py"),
         ("CURL error", "gdal/messages.py"),

@@ -54,7 +54,7 @@ def terrascope_env(
         The account. If not given, they come from TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD, else from
         the login that ``tsread login`` has saved, else from ``~/.netrc``.
     settings : Settings, optional
-        Where to log in, and which origins receive the token. Read from the environment if not given.
+        The token endpoint and the origins; read from the environment if not given.
     tokens : TokenSource, optional
         A login to use instead of a username and password.
     scope : {"origins", "env"}
@@ -74,12 +74,8 @@ def terrascope_env(
     Raises
     ------
     SettingsError
-        If a setting, the scope, or an option cannot be used. Entering raises it too, if there is no
-        private folder to keep the token in.
-
-    See Also
-    --------
-    TerrascopeEnv : the errors that entering raises.
+        If a setting, the scope, or an option cannot be used. For the errors of entering, see
+        `TerrascopeEnv`.
 
     Examples
     --------
@@ -105,6 +101,8 @@ class TerrascopeEnv(rasterio.Env):
         On entering: the login service cannot be reached, or does not answer with a token.
     AccountConflictError
         On entering: another account is reading from one of the origins in this process.
+    SettingsError
+        On entering: there is no private folder to keep the token in.
     """
 
     def __init__(
@@ -148,17 +146,13 @@ class TerrascopeEnv(rasterio.Env):
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"
 
     def __enter__(self) -> "TerrascopeEnv":
-        return self._enter()
+        return self._enter(for_process=False)
 
     def enter_for_process(self) -> "TerrascopeEnv":
-        """Enter on behalf of all code in the process, as a Dask worker does.
-
-        Code that names no account then joins this login, instead of looking for credentials. Leave it
-        as any other entry.
-        """
+        """Enter for all code in the process: code that names no account then joins this login."""
         return self._enter(for_process=True)
 
-    def _enter(self, *, for_process: bool = False) -> "TerrascopeEnv":
+    def _enter(self, *, for_process: bool) -> "TerrascopeEnv":
         tokens = (
             self._tokens
             or self._process_login(self.settings)

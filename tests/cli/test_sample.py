@@ -122,8 +122,7 @@ def test_points_that_cannot_be_read(tsread, sandbox, text, said):
 @pytest.mark.parametrize(
     ("header", "options"),
     [
-        ("value,lon,lat", []),
-        ("mine,lon,lat", ["--column", "mine"]),
+        ("mine,lon,lat", ["-b", 1, "--column", "mine"]),
         ("value,lon,lat", ["-b", 1]),
         ("value_2,lon,lat", ["-b", 1, "-b", 1]),
     ],

@@ -146,7 +146,7 @@ def test_mistakes_are_named(tsread, sandbox):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (lambda sandbox: sandbox.fail(200, server="catalogue", match="/search"), "no STAC catalogue"),
+        (lambda sandbox: sandbox.fail(200, server="catalogue", match="/search"), "not a STAC catalogue"),
         (lambda sandbox: sandbox.fail(503, None, server="catalogue", match="/search"), "503"),
     ],
 )

@@ -13,8 +13,8 @@ from rasterio.windows import Window
 
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
 from rio_terrascope.gdal import opening
-from rio_terrascope.reading.block_offsets import check_located
-from rio_terrascope.reading.datasets import open_late
+from rio_terrascope.reading.block_offsets import check_block_offsets
+from rio_terrascope.reading.datasets import open_lazily
 from rio_terrascope.sandbox import Sandbox
 
 WINDOW = Window(100, 100, 400, 400)
@@ -59,10 +59,10 @@ def after_the_first_bytes(trouble, way):
 
 def when_open(trouble):
     """Check the block offsets of an open dataset, as after a read that did not find them."""
-    with open_late(url) as dataset:
+    with open_lazily(url) as dataset:
         env.forget(url)
         trouble()
-        run(lambda: check_located(dataset, WINDOW))
+        run(lambda: check_block_offsets(dataset, WINDOW))
 
 
 def afresh():

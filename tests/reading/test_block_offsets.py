@@ -10,7 +10,7 @@ from helpers import LAND
 from rio_terrascope import read_windows, terrascope_env
 from rio_terrascope.errors import AccessDeniedError
 from rio_terrascope.reading.bbox import read_shape
-from rio_terrascope.reading.block_offsets import check_located
+from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import Datasets
 
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02}
@@ -103,6 +103,6 @@ def test_it_asks_for_nothing(sandbox):
         read_shape(dataset, LAND_WINDOW, shape, [1])
         dataset.read(1, window=OVER_FOUR_BLOCKS)
         sandbox.clear()
-        check_located(dataset, LAND_WINDOW, shape)
-        check_located(dataset, OVER_FOUR_BLOCKS)
+        check_block_offsets(dataset, LAND_WINDOW, shape)
+        check_block_offsets(dataset, OVER_FOUR_BLOCKS)
         assert sandbox.requests("data") == []

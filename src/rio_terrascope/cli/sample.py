@@ -48,8 +48,8 @@ def sample(
     from rio_terrascope.reading import sample as sample_rasters
 
     points = read_points(points_file, crs=crs)
-    # before anything is read; without --band the number of bands is not known yet
-    _new_columns(column, len(bands) or 1, points.columns)
+    if bands:  # otherwise the number of new columns is known only after reading
+        _new_columns(column, len(bands), points.columns)
     with output_text(output, overwrite=overwrite) as file:
         with access(*urls), Progress("Sampling") as progress:
             values = sample_rasters(

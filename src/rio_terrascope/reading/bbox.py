@@ -12,7 +12,7 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from rio_terrascope.reading.block_offsets import check_located
+from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import ON_THE_EDGE, bounds_window
 
@@ -113,7 +113,7 @@ def read_shape(
         array: npt.NDArray[Any] = dataset.read(
             list(bands), window=window, out_shape=(len(bands), *shape), masked=masked
         )
-    check_located(dataset, window, shape)
+    check_block_offsets(dataset, window, shape)
     return array
 
 

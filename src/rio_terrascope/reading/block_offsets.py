@@ -1,4 +1,4 @@
-"""Whether GDAL knew where the blocks are that it has read: those that it cannot find become zeros."""
+"""Check that GDAL could read the block offsets. If it could not, it returns zeros without an error."""
 
 import functools
 from typing import Any
@@ -10,46 +10,46 @@ from rasterio.windows import Window
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.options import LAZY_OFFSETS
-from rio_terrascope.reading.datasets import is_http, open_dataset, open_early
+from rio_terrascope.reading.datasets import is_http, open_dataset, open_with_offsets
 
 
-def check_located(dataset: Any, window: Window, shape: tuple[int, int] | None = None) -> None:
-    """See that GDAL knew where the blocks are that it has just read for a window.
+def check_block_offsets(dataset: Any, window: Window, shape: tuple[int, int] | None = None) -> None:
+    """Check that GDAL knew the offsets of the blocks that it has just read for a window.
 
-    libtiff reads the places of a few hundred blocks at a time. Where that fails, and the window reaches
-    over several blocks, GDAL goes on, and takes those blocks for empty: zeros, and no error, now and for
-    as long as the dataset is open. (`GTiffRasterBand::CacheMultiRange` in GDAL's gtiffrasterband_read.cpp
-    asks for places without asking for errors, and remembers a place of 0 as that of a sparse tile.)
+    libtiff reads the offsets of a few hundred blocks at a time. If that fails, and the window covers
+    several blocks, GDAL takes those blocks for empty: it returns zeros without an error, for as long as
+    the dataset is open. (`GTiffRasterBand::CacheMultiRange` in GDAL's gtiffrasterband_read.cpp reads
+    offsets without looking for errors, and takes an offset of 0 for a sparse tile.)
 
-    Makes no request, but where a block is without a place: then the file is opened anew, to see
-    whether it is one without pixels, as a sparse file has them.
+    Makes no request unless an offset is missing. Then it reopens the file to find out whether the block
+    is sparse.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
     window : rasterio.windows.Window
     shape : tuple of int, optional
-        Rows and columns that the window was read in, if they are fewer than its own.
+        Rows and columns of the array, if the window was read at a coarser resolution.
 
     Raises
     ------
     rasterio.errors.RasterioIOError
-        If GDAL did not know.
+        If GDAL did not know an offset.
     """
     if dataset.driver != "GTiff" or not is_http(dataset.name) or libgdal.why_not_scoped() is not None:
         return
     level, blocks = _blocks(dataset, window, shape or (window.height, window.width))
-    unknown = _without_place(dataset, level, blocks)
-    if unknown:
-        with open_early(dataset.name) as whole:
-            if _without_place(whole, level, unknown) != unknown:
+    missing = _without_offset(dataset, level, blocks)
+    if missing:
+        with open_with_offsets(dataset.name) as whole:
+            if _without_offset(whole, level, missing) != missing:
                 raise RasterioIOError(
                     with_next_step("GDAL could not read the block offsets", "open the file again")
                 )
 
 
 def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int | None, list[tuple[int, int]]]:
-    """Return the number of the overview that GDAL reads a window from, and the (x, y) of its blocks there."""
+    """Return the overview that GDAL reads a window from, and the (x, y) of the window's blocks there."""
     factor = min(window.height / shape[0], window.width / shape[1])
     overviews = dict(enumerate(dataset.overviews(1))) if factor > 1 else {}
     # as GDALBandGetBestOverviewLevel2 does with an oversampling threshold of 1
@@ -71,15 +71,15 @@ def _blocks(dataset: Any, window: Window, shape: tuple[int, int]) -> tuple[int |
 
 @functools.lru_cache(maxsize=256)
 def _overview_blocks(url: str, level: int) -> tuple[int, int]:
-    """Return the block size of an overview, which rasterio tells of a dataset of its own only."""
+    """Return the block size of an overview. rasterio needs a dataset of its own for that."""
     with libgdal.for_this_thread(LAZY_OFFSETS, "YES"), open_dataset(url, OVERVIEW_LEVEL=level) as overview:
         shape: tuple[int, int] = overview.block_shapes[0]
         return shape
 
 
 @libgdal.quiet()
-def _without_place(dataset: Any, level: int | None, blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return those of the blocks that have no place in the file, in some band."""
+def _without_offset(dataset: Any, level: int | None, blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the blocks without an offset in at least one band."""
     bands = dataset.indexes if dataset.interleaving == Interleaving.band else dataset.indexes[:1]
     return [
         (x, y)

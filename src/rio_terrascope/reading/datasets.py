@@ -18,9 +18,9 @@ from rio_terrascope.gdal import cache, libgdal
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import LAZY_OFFSETS
 
-# An open dataset keeps the blocks that were read of it, up to 5 % of the machine's memory in all of them.
-# Each block is read once here, so a dataset is closed after so many pixels. To open it again makes no
-# request: GDAL has the header.
+# GDAL keeps the decoded blocks of open datasets, up to 5 % of the machine's memory. Here each block is
+# read once, so a dataset is closed after this many pixels. Opening it again makes no request, since
+# GDAL has cached the header.
 PIXELS_KEPT = 8 * 1024 * 1024
 
 T = TypeVar("T")
@@ -29,19 +29,19 @@ T = TypeVar("T")
 class Datasets:
     """A pool of open datasets; a context manager that closes them all.
 
-    A GDAL dataset must not be used by two threads at once, so each thread that reads a URL gets one of
-    its own. That costs nothing: GDAL keeps a file's header for the process, and only the first open
-    makes requests. The others wait for it.
+    Two threads must not use a GDAL dataset at the same time, so each thread that reads a URL gets its
+    own. That costs no requests: GDAL caches a file's header for the process, so only the first open
+    makes requests, and the others wait for it.
 
     Parameters
     ----------
     keep : int
-        How many datasets that nobody uses are kept open, the latest used ones.
+        How many unused datasets stay open, the most recently used ones.
     """
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._idle: OrderedDict[Any, str] = OrderedDict()  # dataset: URL, the latest used last
+        self._idle: OrderedDict[Any, str] = OrderedDict()  # dataset: URL, the most recently used last
         self._pixels: Counter[Any] = Counter()  # read of each idle dataset
         self._lock = threading.Lock()
 
@@ -65,20 +65,20 @@ class Datasets:
         window: Window | None = None,
         keep: bool = True,
     ) -> T:
-        """Call `read`, which reads a window, with an open dataset that is the caller's alone.
+        """Call `read`, which reads a window, with an open dataset that no other thread uses.
 
-        The dataset learns where its blocks are as they are read; `read` ends with `located.check_located`.
+        GDAL loads the block offsets as it reads, so `read` must end with `check_block_offsets`.
 
-        Where that fails, the file is opened anew, by `TerrascopeEnv.open` where an env covers it, which
-        renews a login that has lapsed; then `read` is called once more.
+        If `read` fails, open the file again and call `read` once more. If an env covers the URL,
+        `TerrascopeEnv.open` opens it, and renews a login that has lapsed.
 
-        `keep` is False where the next read of the same dataset could go on where this one stops in the
-        file: GDAL would take that for sequential reading, and fetch more and more beyond.
+        `keep` is False if the next read of the same dataset may continue in the file where this one
+        stops. GDAL would take that for sequential reading, and fetch more and more in advance.
 
         Raises
         ------
         AccessDeniedError
-            If the URL is refused, now or when it was opened.
+            If the URL is refused.
         rasterio.errors.RasterioIOError
             For any other trouble; its message begins with the URL.
         """
@@ -87,9 +87,9 @@ class Datasets:
             try:
                 return self._read(url, self._borrow(url), read, window, keep)
             except _ReadFailed:
-                # GDAL tells the status of an open that fails, but not that of a read
+                # GDAL reports the HTTP status of a failed open, but not of a failed read
                 _forget(url)
-                return self._read(url, open_late(url), read, window, keep)
+                return self._read(url, open_lazily(url), read, window, keep)
 
     def _read(self, url: str, dataset: Any, read: Callable[[Any], T], window: Window | None, keep: bool) -> T:
         try:
@@ -112,7 +112,7 @@ class Datasets:
                 if self._idle[dataset] == url:
                     del self._idle[dataset]
                     return dataset
-        return open_late(url)
+        return open_lazily(url)
 
     def _give_back(self, url: str, dataset: Any, pixels: int) -> None:
         surplus = None
@@ -141,39 +141,39 @@ def _pixels_in_blocks(dataset: Any, window: Window | None) -> int:
 
 
 class _ReadFailed(RasterioIOError):
-    """A dataset was open already when the trouble began."""
+    """An open dataset could not be read."""
 
 
 def open_dataset(url: str, **kwargs: Any) -> Any:
-    """Open a dataset, with the recovery of `TerrascopeEnv.open` where an env covers the URL."""
+    """Open a dataset. If an env covers the URL, recover as `TerrascopeEnv.open` does."""
     env = active_env(url)
     if env is not None:
         return env.open(url, **kwargs)
     return open_whole(url, **kwargs) if is_http(url) else rasterio.open(url, **kwargs)
 
 
-def open_late(url: str) -> Any:
-    """Open a dataset without reading where all of its blocks are, which may take two requests."""
+def open_lazily(url: str) -> Any:
+    """Open a dataset without its block offsets, which may take two more requests."""
     if not is_http(url) or libgdal.why_not_scoped() is not None:
         return open_dataset(url)
     with libgdal.for_this_thread(LAZY_OFFSETS, "YES"):
         dataset = open_dataset(url)
     if any(flags == [MaskFlags.per_dataset] for flags in dataset.mask_flag_enums):
-        # a mask of its own has blocks that cannot be asked for
+        # the block offsets of a mask band cannot be checked
         dataset.close()
-        dataset = open_early(url)
+        dataset = open_with_offsets(url)
     return dataset
 
 
-def open_early(url: str) -> Any:
-    """Open a dataset, and read where all of its blocks are."""
+def open_with_offsets(url: str) -> Any:
+    """Open a dataset, and load all of its block offsets."""
     with libgdal.for_this_thread(LAZY_OFFSETS, "NO"):
         return open_dataset(url)
 
 
 @contextlib.contextmanager
 def naming(url: str) -> Iterator[None]:
-    """Put the URL into rasterio's own errors, which seldom name it."""
+    """Add the URL to rasterio's errors, which seldom name it."""
     try:
         yield
     except RasterioIOError as error:
@@ -186,5 +186,5 @@ def _forget(url: str) -> None:
 
 
 def is_http(url: str) -> bool:
-    """Tell whether GDAL reads it over HTTP."""
+    """Tell whether GDAL reads a URL or path over HTTP."""
     return url.startswith(("http://", "https://", "/vsicurl/"))

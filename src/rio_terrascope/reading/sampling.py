@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rio_terrascope.reading.bbox import check_indexes
-from rio_terrascope.reading.block_offsets import check_located
+from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import pixels_of, reproject
 from rio_terrascope.reading.masks import has_mask, is_valid
@@ -227,6 +227,6 @@ def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any
     window = read.window
     at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
     values = dataset.read(layout.bands, window=window)[at]
-    check_located(dataset, window)
+    check_block_offsets(dataset, window)
     mask = dataset.read_masks(layout.bands, window=window)[at] if layout.has_mask else None
     return values.T, ~is_valid(values, layout.nodata, mask).T

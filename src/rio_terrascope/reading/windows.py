@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from rio_terrascope.reading.bbox import check_indexes
-from rio_terrascope.reading.block_offsets import check_located
+from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.workers import Progress, Workers, total_of
 
@@ -97,7 +97,7 @@ def read_whole(
     inside = Window(left, top, max(0, right - left), max(0, bottom - top))
     if (inside.height, inside.width) == (window.height, window.width):
         array: npt.NDArray[Any] = dataset.read(bands, window=window, masked=masked)
-        check_located(dataset, window)
+        check_block_offsets(dataset, window)
         return array
     # boundless=True would read through a VRT of the whole file
     shape = (len(bands), window.height, window.width)
@@ -110,7 +110,7 @@ def read_whole(
         rows = slice(top - window.row_off, bottom - window.row_off)
         columns = slice(left - window.col_off, right - window.col_off)
         array[:, rows, columns] = dataset.read(bands, window=inside, masked=masked)
-        check_located(dataset, inside)
+        check_block_offsets(dataset, inside)
     return array
 
 
