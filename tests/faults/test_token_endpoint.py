@@ -53,7 +53,7 @@ class Elsewhere:
 
 
 @pytest.fixture(scope="session")
-def stranger(tmp_path_factory):
+def self_signed(tmp_path_factory):
     """The TLS context of a server with a self-signed certificate."""
     folder = tmp_path_factory.mktemp("certificate")
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -68,9 +68,10 @@ def stranger(tmp_path_factory):
 class World:
     """Causes faults. `token_url` leads to the fault."""
 
-    def __init__(self, sandbox, stranger, monkeypatch, waits, cleanup):
+    def __init__(self, sandbox, self_signed, monkeypatch, waits, cleanup):
         self.sandbox, self.token_url = sandbox, sandbox.token_url
-        self._stranger, self._monkeypatch, self._waits, self._cleanup = stranger, monkeypatch, waits, cleanup
+        self._self_signed, self._monkeypatch = self_signed, monkeypatch
+        self._waits, self._cleanup = waits, cleanup
         self._elsewhere = None
 
     def requests(self):
@@ -105,7 +106,7 @@ class World:
         self.sandbox.drip(0.3, times=None, server="sso")
 
     def certificate(self):
-        self._at(lambda connection: self._stranger.wrap_socket(connection, server_side=True))
+        self._at(lambda connection: self._self_signed.wrap_socket(connection, server_side=True))
 
     def tls_cut_off(self):
         self._at(lambda connection: connection.recv(10_000))
@@ -121,8 +122,8 @@ class World:
 
 
 @pytest.fixture
-def world(sandbox, stranger, monkeypatch, waits, request):
-    return World(sandbox, stranger, monkeypatch, waits, request.addfinalizer)
+def world(sandbox, self_signed, monkeypatch, waits, request):
+    return World(sandbox, self_signed, monkeypatch, waits, request.addfinalizer)
 
 
 def case(what, sees, requests, prepare):

@@ -15,7 +15,7 @@ CONTENT = bytes(range(256)) * 400
 
 
 @pytest.fixture(scope="session")
-def shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     file = tmp_path_factory.mktemp("tiles") / "tile.tif"
     file.write_bytes(CONTENT)
     with Sandbox(tiles=[file], accounts={"colleague": "other-password"}) as sandbox:
@@ -29,35 +29,36 @@ def reset(sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    return reset(shared_sandbox)
+def bare(running: Sandbox) -> Sandbox:
+    """A sandbox with one small file, which is not a raster."""
+    return reset(running)
 
 
-def grant(sandbox: Sandbox, **fields: str) -> requests.Response:
-    return requests.post(sandbox.token_url, data={"client_id": "public", **fields}, timeout=10)
+def grant(bare: Sandbox, **fields: str) -> requests.Response:
+    return requests.post(bare.token_url, data={"client_id": "public", **fields}, timeout=10)
 
 
-def login(sandbox: Sandbox, username: str = "", password: str = "") -> dict[str, Any]:
+def login(bare: Sandbox, username: str = "", password: str = "") -> dict[str, Any]:
     answer = grant(
-        sandbox,
+        bare,
         grant_type="password",
-        username=username or sandbox.username,
-        password=password or sandbox.password,
+        username=username or bare.username,
+        password=password or bare.password,
     )
     answer.raise_for_status()
     return dict(answer.json())
 
 
 @pytest.fixture
-def get(sandbox: Sandbox) -> Callable[..., requests.Response]:
+def get(bare: Sandbox) -> Callable[..., requests.Response]:
     """GET with a fresh token, by default without following redirects."""
-    token = login(sandbox)["access_token"]
-    sandbox.clear()
+    token = login(bare)["access_token"]
+    bare.clear()
 
     def get(url: str = "", *, method: str = "GET", **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
         options = {"timeout": 10, "allow_redirects": False, **options}
-        return requests.request(method, url or sandbox.url(), headers=headers, **options)
+        return requests.request(method, url or bare.url(), headers=headers, **options)
 
     return get
 

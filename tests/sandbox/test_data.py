@@ -26,58 +26,58 @@ def bearer(token: str) -> dict[str, str]:
 # Access
 
 
-def test_one_valid_token_gives_access(sandbox: Sandbox, get: Get) -> None:
+def test_one_valid_token_gives_access(bare: Sandbox, get: Get) -> None:
     answer = get()
     assert (answer.status_code, answer.content) == (200, CONTENT)
-    (request,) = sandbox.requests()
+    (request,) = bare.requests()
     assert (request.authorization, request.username) == ("valid", "researcher")
 
 
-def test_no_token(sandbox: Sandbox) -> None:
-    answer = requests.get(sandbox.url(), timeout=10)
+def test_no_token(bare: Sandbox) -> None:
+    answer = requests.get(bare.url(), timeout=10)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="terrascope", error="invalid_token"'
-    assert sandbox.requests()[0].authorization == "none"
+    assert bare.requests()[0].authorization == "none"
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
-def test_ended_tokens(sandbox: Sandbox, get: Get, end: str) -> None:
+def test_ended_tokens(bare: Sandbox, get: Get, end: str) -> None:
     assert get().status_code == 200
-    sandbox.revoke_tokens() if end == "revoked" else sandbox.expire_tokens()
+    bare.revoke_tokens() if end == "revoked" else bare.expire_tokens()
     assert get().status_code == 401
-    assert sandbox.requests()[-1].authorization == end
-    new = login(sandbox)["access_token"]
-    assert requests.get(sandbox.url(), headers=bearer(new), timeout=10).status_code == 200
+    assert bare.requests()[-1].authorization == end
+    new = login(bare)["access_token"]
+    assert requests.get(bare.url(), headers=bearer(new), timeout=10).status_code == 200
 
 
-def test_refresh_tokens_outlive_revoked_access_tokens(sandbox: Sandbox) -> None:
-    token = login(sandbox)
-    sandbox.revoke_tokens()
+def test_refresh_tokens_outlive_revoked_access_tokens(bare: Sandbox) -> None:
+    token = login(bare)
+    bare.revoke_tokens()
     form = {"client_id": "public", "grant_type": "refresh_token", "refresh_token": token["refresh_token"]}
-    new = requests.post(sandbox.token_url, data=form, timeout=10).json()["access_token"]
-    assert requests.get(sandbox.url(), headers=bearer(new), timeout=10).status_code == 200
+    new = requests.post(bare.token_url, data=form, timeout=10).json()["access_token"]
+    assert requests.get(bare.url(), headers=bearer(new), timeout=10).status_code == 200
 
 
-def test_forged_tokens_and_other_schemes(sandbox: Sandbox) -> None:
-    token = login(sandbox)["access_token"]
+def test_forged_tokens_and_other_schemes(bare: Sandbox) -> None:
+    token = login(bare)["access_token"]
     head, claims, signature = token.split(".")
     unsigned = "eyJhbGciOiJub25lIn0." + claims + "."
     forged = f"{head}.{claims}.{'A' * len(signature)}"
     for header in [f"Bearer {forged}", f"Bearer {unsigned}", "Bearer x", "Basic eDp5", token, "Bearer "]:
-        answer = requests.get(sandbox.url(), headers={"Authorization": header}, timeout=10)
+        answer = requests.get(bare.url(), headers={"Authorization": header}, timeout=10)
         assert answer.status_code == 401, header
-    assert {request.authorization for request in sandbox.requests("data")} == {"invalid"}
+    assert {request.authorization for request in bare.requests("data")} == {"invalid"}
 
 
-def test_a_token_of_another_realm(sandbox: Sandbox) -> None:
-    with Sandbox(tiles=[sandbox.file()]) as elsewhere:
+def test_a_token_of_another_realm(bare: Sandbox) -> None:
+    with Sandbox(tiles=[bare.file()]) as elsewhere:
         foreign = login(elsewhere)["access_token"]
-    assert requests.get(sandbox.url(), headers=bearer(foreign), timeout=10).status_code == 401
+    assert requests.get(bare.url(), headers=bearer(foreign), timeout=10).status_code == 401
 
 
-def test_two_authorization_headers(sandbox: Sandbox) -> None:
-    token = login(sandbox)["access_token"]
-    url = urlsplit(sandbox.url())
+def test_two_authorization_headers(bare: Sandbox) -> None:
+    token = login(bare)["access_token"]
+    url = urlsplit(bare.url())
     connection = http.client.HTTPConnection(url.netloc)
     connection.putrequest("GET", url.path)
     for _ in range(2):
@@ -85,44 +85,44 @@ def test_two_authorization_headers(sandbox: Sandbox) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 401
     connection.close()
-    assert sandbox.requests("data")[0].authorization == "duplicate"
+    assert bare.requests("data")[0].authorization == "duplicate"
 
 
-def test_login_page_instead_of_401(sandbox: Sandbox, get: Get) -> None:
-    sandbox.login_page()
-    answer = requests.get(sandbox.url(), timeout=10)
+def test_login_page_instead_of_401(bare: Sandbox, get: Get) -> None:
+    bare.login_page()
+    answer = requests.get(bare.url(), timeout=10)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/html")
     assert answer.history[0].status_code == 302
-    assert answer.url == f"{sandbox.sso_origin}/auth/realms/terrascope/login"
+    assert answer.url == f"{bare.sso_origin}/auth/realms/terrascope/login"
     assert get().content == CONTENT
-    sandbox.login_page(False)
-    assert requests.get(sandbox.url(), timeout=10).status_code == 401
+    bare.login_page(False)
+    assert requests.get(bare.url(), timeout=10).status_code == 401
 
 
-def test_no_licence(sandbox: Sandbox, get: Get) -> None:
-    sandbox.deny("WORLDCOVER")
+def test_no_licence(bare: Sandbox, get: Get) -> None:
+    bare.deny("WORLDCOVER")
     assert get().status_code == 403
-    assert requests.get(sandbox.url(), timeout=10).status_code == 401
-    sandbox.heal()
+    assert requests.get(bare.url(), timeout=10).status_code == 401
+    bare.heal()
     assert get().status_code == 200
 
 
-def test_open_paths_need_no_token(sandbox: Sandbox, tmp_path: Path) -> None:
-    url = sandbox.add_file(local(tmp_path / "open.tif", b"open"), "/download/open/open.tif")
+def test_open_paths_need_no_token(bare: Sandbox, tmp_path: Path) -> None:
+    url = bare.add_file(local(tmp_path / "open.tif", b"open"), "/download/open/open.tif")
     assert requests.get(url, timeout=10).content == b"open"
 
 
 # Files
 
 
-def test_head(sandbox: Sandbox, get: Get) -> None:
+def test_head(bare: Sandbox, get: Get) -> None:
     answer = get(method="HEAD")
     assert answer.status_code == 200
     assert int(answer.headers["Content-Length"]) == len(CONTENT)
     assert answer.headers["Accept-Ranges"] == "bytes"
     assert {"etag", "last-modified"} <= {name.lower() for name in answer.headers}
-    assert sandbox.requests()[0].sent == 0
+    assert bare.requests()[0].sent == 0
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_head(sandbox: Sandbox, get: Get) -> None:
         ("bytes=102390-999999", CONTENT[-10:], "bytes 102390-102399/102400"),
     ],
 )
-def test_ranges(sandbox: Sandbox, get: Get, span: str, content: bytes, content_range: str) -> None:
+def test_ranges(bare: Sandbox, get: Get, span: str, content: bytes, content_range: str) -> None:
     answer = get(headers={"Range": span})
     assert answer.status_code == 206
     assert answer.content == content
     assert answer.headers["Content-Range"] == content_range
     assert int(answer.headers["Content-Length"]) == len(content)
     assert answer.headers["ETag"] == get(method="HEAD").headers["ETag"]
-    request = sandbox.requests()[0]
+    request = bare.requests()[0]
     assert (request.range, request.sent) == (span, len(content))
 
 
@@ -166,71 +166,71 @@ def test_conditional_requests(get: Get) -> None:
     assert get(headers={"If-Range": '"old"', "Range": "bytes=0-9"}).status_code == 200
 
 
-def test_no_ranges(sandbox: Sandbox, get: Get) -> None:
-    sandbox.no_ranges()
+def test_no_ranges(bare: Sandbox, get: Get) -> None:
+    bare.no_ranges()
     answer = get(headers={"Range": "bytes=0-99"})
     assert (answer.status_code, answer.content) == (200, CONTENT)
     assert answer.headers["Accept-Ranges"] == "none"
-    assert sandbox.requests()[0].range == "bytes=0-99"
-    sandbox.no_ranges(False)
+    assert bare.requests()[0].range == "bytes=0-99"
+    bare.no_ranges(False)
     assert get(headers={"Range": "bytes=0-99"}).status_code == 206
 
 
-def test_the_query_is_ignored(sandbox: Sandbox, get: Get) -> None:
-    assert get(sandbox.url() + "?n=17").content == CONTENT
-    assert sandbox.requests()[0].query == "n=17"
+def test_the_query_is_ignored(bare: Sandbox, get: Get) -> None:
+    assert get(bare.url() + "?n=17").content == CONTENT
+    assert bare.requests()[0].query == "n=17"
 
 
-def test_missing_files(sandbox: Sandbox, get: Get) -> None:
-    folder = sandbox.url().rpartition("/")[0]
+def test_missing_files(bare: Sandbox, get: Get) -> None:
+    folder = bare.url().rpartition("/")[0]
     paths = ["/", "/download/", "/download/nothing.tif"]
-    for url in [*map(sandbox.url, paths), folder, f"{folder}/", f"{sandbox.url()}.aux.xml"]:
+    for url in [*map(bare.url, paths), folder, f"{folder}/", f"{bare.url()}.aux.xml"]:
         assert get(url).status_code == 404, url
     assert get(method="PUT", data=b"x").status_code == 405
 
 
-def test_files_are_served_as_they_are_now(sandbox: Sandbox, get: Get, tmp_path: Path) -> None:
+def test_files_are_served_as_they_are_now(bare: Sandbox, get: Get, tmp_path: Path) -> None:
     file = local(tmp_path / "a file.tif", b"first")
-    url = sandbox.add_file(file, "extra/a file.tif")
-    assert url == f"{sandbox.origin}/download/extra/a%20file.tif"
-    assert sandbox.file(url) == sandbox.file("extra/a file.tif") == file
+    url = bare.add_file(file, "extra/a file.tif")
+    assert url == f"{bare.origin}/download/extra/a%20file.tif"
+    assert bare.file(url) == bare.file("extra/a file.tif") == file
     assert get(url).content == b"first"
     file.write_bytes(b"second")
     assert get(url).content == b"second"
     file.unlink()
     assert get(url).status_code == 404
     with pytest.raises(FileNotFoundError):
-        sandbox.add_file(file, "gone.tif")
+        bare.add_file(file, "gone.tif")
 
 
 # The open server, and redirects to it
 
 
-def test_the_open_server(sandbox: Sandbox) -> None:
-    assert sandbox.other_origin != sandbox.origin
-    assert requests.get(sandbox.other_url(), timeout=10).content == CONTENT
-    requests.get(sandbox.other_url(), headers={"Authorization": "Basic eDp5"}, timeout=10)
-    assert [request.authorization for request in sandbox.requests("other")] == ["none", "present"]
+def test_the_open_server(bare: Sandbox) -> None:
+    assert bare.other_origin != bare.origin
+    assert requests.get(bare.other_url(), timeout=10).content == CONTENT
+    requests.get(bare.other_url(), headers={"Authorization": "Basic eDp5"}, timeout=10)
+    assert [request.authorization for request in bare.requests("other")] == ["none", "present"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects(sandbox: Sandbox, get: Get, status: int) -> None:
-    url = sandbox.redirect_url(status=status)  # type: ignore[arg-type]
+def test_redirects(bare: Sandbox, get: Get, status: int) -> None:
+    url = bare.redirect_url(status=status)  # type: ignore[arg-type]
     assert url.endswith("_Map.tif")
     assert requests.get(url, timeout=10).status_code == 401
     answer = get(url)
-    assert (answer.status_code, answer.headers["Location"]) == (status, sandbox.other_url())
-    assert get(sandbox.redirect_url(to="data")).headers["Location"] == sandbox.url()
-    assert get(sandbox.redirect_url(sandbox.url() + "?n=1")).headers["Location"] == sandbox.other_url("?n=1")
+    assert (answer.status_code, answer.headers["Location"]) == (status, bare.other_url())
+    assert get(bare.redirect_url(to="data")).headers["Location"] == bare.url()
+    assert get(bare.redirect_url(bare.url() + "?n=1")).headers["Location"] == bare.other_url("?n=1")
 
 
-def test_signed_redirect(sandbox: Sandbox, get: Get) -> None:
-    url = sandbox.signed_redirect_url()
+def test_signed_redirect(bare: Sandbox, get: Get) -> None:
+    url = bare.signed_redirect_url()
     assert url.endswith("_Map.tif")
     answer = get(url)
     target = urlsplit(answer.headers["Location"])
     assert answer.status_code == 302
-    assert f"{target.scheme}://{target.netloc}{target.path}" == sandbox.other_url()
+    assert f"{target.scheme}://{target.netloc}{target.path}" == bare.other_url()
     signature = {name: values[0] for name, values in parse_qs(target.query).items()}
     assert set(signature) == {
         f"X-Amz-{part}"

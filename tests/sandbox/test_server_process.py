@@ -38,8 +38,8 @@ def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> bool:
 
 
 @pytest.fixture
-def tile(sandbox: Sandbox) -> Path:
-    return sandbox.file()
+def tile(bare: Sandbox) -> Path:
+    return bare.file()
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -67,14 +67,14 @@ def test_start_and_stop_by_hand(tile: Path) -> None:
         assert login(sandbox)["token_type"] == "Bearer"
 
 
-def test_environ_points_a_client_here(sandbox: Sandbox) -> None:
-    assert sandbox.environ == {
+def test_environ_points_a_client_here(bare: Sandbox) -> None:
+    assert bare.environ == {
         "TERRASCOPE_USERNAME": "researcher",
         "TERRASCOPE_PASSWORD": "sandbox-password",
-        "TERRASCOPE_TOKEN_URL": sandbox.token_url,
+        "TERRASCOPE_TOKEN_URL": bare.token_url,
         "TERRASCOPE_CLIENT_ID": "public",
-        "TERRASCOPE_ORIGINS": sandbox.origin,
-        "TERRASCOPE_STAC_URL": sandbox.catalogue_url,
+        "TERRASCOPE_ORIGINS": bare.origin,
+        "TERRASCOPE_STAC_URL": bare.catalogue_url,
     }
 
 
@@ -124,9 +124,9 @@ def test_importing_the_sandbox_imports_no_server() -> None:
     assert result.stdout == "set()\n", result.stderr
 
 
-def test_no_secret_can_be_seen_from_outside(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_can_be_seen_from_outside(bare: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERRASCOPE_PASSWORD", "the-real-one")
-    with Sandbox(tiles=[sandbox.file()], password="not-for-everybody") as secretive:
+    with Sandbox(tiles=[bare.file()], password="not-for-everybody") as secretive:
         for name in ["cmdline", "environ"]:
             visible = Path(f"/proc/{secretive.pid}/{name}").read_bytes()
             assert visible
@@ -141,7 +141,7 @@ def test_it_ends_with_its_parent(tile: Path, end: str) -> None:
         import os, sys
         from rio_terrascope.sandbox import Sandbox
         sandbox = Sandbox(tiles=sys.argv[1:]).start()
-        print(sandbox.pid, flush=True)
+        print(bare.pid, flush=True)
         {end}
         """,
         tile,
@@ -208,11 +208,11 @@ def test_a_server_process_that_died_is_noticed(tile: Path) -> None:
             sandbox.requests()
 
 
-def test_many_threads_may_control_it(sandbox: Sandbox, in_threads: Callable[..., None]) -> None:
+def test_many_threads_may_control_it(bare: Sandbox, in_threads: Callable[..., None]) -> None:
     def work(number: int) -> None:
         for _ in range(20):
-            requests.get(sandbox.other_url(f"?n={number}"), timeout=10)
-            assert any(request.query == f"n={number}" for request in sandbox.requests())
+            requests.get(bare.other_url(f"?n={number}"), timeout=10)
+            assert any(request.query == f"n={number}" for request in bare.requests())
 
     in_threads(*[functools.partial(work, number) for number in range(6)])
-    assert len(sandbox.requests("other")) == 120
+    assert len(bare.requests("other")) == 120

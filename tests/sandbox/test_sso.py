@@ -21,8 +21,8 @@ def refusal(answer: requests.Response) -> tuple[int, str, str]:
     return answer.status_code, error["error"], error["error_description"]
 
 
-def test_password_grant_answers_as_documented(sandbox: Sandbox) -> None:
-    answer = grant(sandbox, grant_type="password", username=sandbox.username, password=sandbox.password)
+def test_password_grant_answers_as_documented(bare: Sandbox) -> None:
+    answer = grant(bare, grant_type="password", username=bare.username, password=bare.password)
 
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
@@ -33,22 +33,22 @@ def test_password_grant_answers_as_documented(sandbox: Sandbox) -> None:
     assert token["scope"] == "profile email"
     assert token["access_token"].startswith("eyJ")
     assert token["session_state"]
-    (request,) = sandbox.requests("sso")
+    (request,) = bare.requests("sso")
     assert (request.grant, request.username, request.status) == ("password", "researcher", 200)
     assert request.path == "/auth/realms/terrascope/protocol/openid-connect/token"
 
 
-def test_a_refresh_token_can_be_used_once(sandbox: Sandbox) -> None:
-    first = login(sandbox)
-    second = grant(sandbox, grant_type="refresh_token", refresh_token=first["refresh_token"])
-    again = grant(sandbox, grant_type="refresh_token", refresh_token=first["refresh_token"])
+def test_a_refresh_token_can_be_used_once(bare: Sandbox) -> None:
+    first = login(bare)
+    second = grant(bare, grant_type="refresh_token", refresh_token=first["refresh_token"])
+    again = grant(bare, grant_type="refresh_token", refresh_token=first["refresh_token"])
 
     assert second.status_code == 200
     assert second.json()["access_token"] != first["access_token"]
     assert second.json()["session_state"] == first["session_state"]
     assert refusal(again) == (400, "invalid_grant", "Stale token")
-    assert [request.username for request in sandbox.requests("sso")] == ["researcher"] * 3
-    third = grant(sandbox, grant_type="refresh_token", refresh_token=second.json()["refresh_token"])
+    assert [request.username for request in bare.requests("sso")] == ["researcher"] * 3
+    third = grant(bare, grant_type="refresh_token", refresh_token=second.json()["refresh_token"])
     assert third.status_code == 200
 
 
@@ -80,44 +80,44 @@ def test_a_refresh_token_can_be_used_once(sandbox: Sandbox) -> None:
         ),
     ],
 )
-def test_refusals(sandbox: Sandbox, fields: dict[str, str], expected: tuple[int, str, str]) -> None:
-    assert refusal(grant(sandbox, **fields)) == expected
+def test_refusals(bare: Sandbox, fields: dict[str, str], expected: tuple[int, str, str]) -> None:
+    assert refusal(grant(bare, **fields)) == expected
 
 
-def test_only_forms_are_accepted(sandbox: Sandbox) -> None:
+def test_only_forms_are_accepted(bare: Sandbox) -> None:
     fields = {"grant_type": "password", "client_id": "public"}
-    assert requests.post(sandbox.token_url, json=fields, timeout=10).status_code == 415
-    assert requests.get(sandbox.token_url, timeout=10).status_code == 405
+    assert requests.post(bare.token_url, json=fields, timeout=10).status_code == 415
+    assert requests.get(bare.token_url, timeout=10).status_code == 405
 
 
-def test_accounts_can_be_changed(sandbox: Sandbox) -> None:
+def test_accounts_can_be_changed(bare: Sandbox) -> None:
     def reason(password: str = "other-password") -> str:
-        answer = grant(sandbox, grant_type="password", username="colleague", password=password)
+        answer = grant(bare, grant_type="password", username="colleague", password=password)
         return str(answer.json().get("error_description", "welcome"))
 
     assert reason() == "welcome"
-    sandbox.set_password("colleague", "new-password")
+    bare.set_password("colleague", "new-password")
     assert (reason(), reason("new-password")) == ("Invalid user credentials", "welcome")
-    sandbox.require_action("colleague")
+    bare.require_action("colleague")
     assert reason("new-password") == "Account is not fully set up"
-    sandbox.disable("colleague")
+    bare.disable("colleague")
     assert reason("new-password") == "Account disabled"
-    sandbox.heal()
+    bare.heal()
     assert reason() == "welcome"
 
 
-def test_an_unknown_account_cannot_be_disabled(sandbox: Sandbox) -> None:
+def test_an_unknown_account_cannot_be_disabled(bare: Sandbox) -> None:
     with pytest.raises(ValueError, match="nobody"):
-        sandbox.disable("nobody")
+        bare.disable("nobody")
 
 
-def test_the_published_keys_verify_the_token(sandbox: Sandbox) -> None:
-    discovery_url = f"{sandbox.sso_origin}/auth/realms/terrascope/.well-known/openid-configuration"
+def test_the_published_keys_verify_the_token(bare: Sandbox) -> None:
+    discovery_url = f"{bare.sso_origin}/auth/realms/terrascope/.well-known/openid-configuration"
     discovery = requests.get(discovery_url, timeout=10).json()
-    assert discovery["token_endpoint"] == sandbox.token_url
+    assert discovery["token_endpoint"] == bare.token_url
     keys = requests.get(discovery["jwks_uri"], timeout=10).json()
     assert "d" not in keys["keys"][0]
-    token = login(sandbox)["access_token"]
+    token = login(bare)["access_token"]
 
     claims = jwt.decode(token, KeySet.import_key_set(keys), algorithms=["RS256"]).claims
     assert claims["iss"] == discovery["issuer"]
@@ -128,31 +128,29 @@ def test_the_published_keys_verify_the_token(sandbox: Sandbox) -> None:
     assert pyjwt.decode(token, key.key, algorithms=["RS256"])["jti"] == claims["jti"]
 
 
-def test_sessions_can_be_ended(sandbox: Sandbox) -> None:
-    token = login(sandbox)
-    sandbox.end_sessions()
-    answer = grant(sandbox, grant_type="refresh_token", refresh_token=token["refresh_token"])
+def test_sessions_can_be_ended(bare: Sandbox) -> None:
+    token = login(bare)
+    bare.end_sessions()
+    answer = grant(bare, grant_type="refresh_token", refresh_token=token["refresh_token"])
     assert refusal(answer) == (400, "invalid_grant", "Session not active")
 
 
-def test_token_answers_can_be_replaced(sandbox: Sandbox) -> None:
-    sandbox.token_answer({"expires_in": -1, "extra": "x"}, times=2)
-    assert login(sandbox)["expires_in"] == -1
-    merged = login(sandbox)
+def test_token_answers_can_be_replaced(bare: Sandbox) -> None:
+    bare.token_answer({"expires_in": -1, "extra": "x"}, times=2)
+    assert login(bare)["expires_in"] == -1
+    merged = login(bare)
     assert (merged["extra"], merged["token_type"]) == ("x", "Bearer")
-    sandbox.token_answer(b"\xff garbage")
-    answer = grant(sandbox, grant_type="password", username=sandbox.username, password=sandbox.password)
+    bare.token_answer(b"\xff garbage")
+    answer = grant(bare, grant_type="password", username=bare.username, password=bare.password)
     assert (answer.status_code, answer.content) == (200, b"\xff garbage")
-    sandbox.token_answer({"expires_in": float("nan")})
-    answer = grant(sandbox, grant_type="password", username=sandbox.username, password=sandbox.password)
+    bare.token_answer({"expires_in": float("nan")})
+    answer = grant(bare, grant_type="password", username=bare.username, password=bare.password)
     assert '"expires_in": NaN' in answer.text
-    assert login(sandbox)["expires_in"] == 300
+    assert login(bare)["expires_in"] == 300
 
 
-def test_tokens_expire_to_the_fraction_of_a_second(sandbox: Sandbox) -> None:
-    with Sandbox(
-        tiles=[sandbox.file()], token_lifetime=0.6, refresh_lifetime=1.2, rotate=False
-    ) as short_lived:
+def test_tokens_expire_to_the_fraction_of_a_second(bare: Sandbox) -> None:
+    with Sandbox(tiles=[bare.file()], token_lifetime=0.6, refresh_lifetime=1.2, rotate=False) as short_lived:
         token = login(short_lived)
         assert (token["expires_in"], token["refresh_expires_in"]) == (0.6, 1.2)
 
@@ -176,7 +174,7 @@ def test_tokens_expire_to_the_fraction_of_a_second(sandbox: Sandbox) -> None:
         assert refusal(answer) == (400, "invalid_grant", "Token is not active")
 
 
-def test_the_login_page_is_html(sandbox: Sandbox) -> None:
-    page = requests.get(f"{sandbox.sso_origin}/auth/realms/terrascope/login", timeout=10)
+def test_the_login_page_is_html(bare: Sandbox) -> None:
+    page = requests.get(f"{bare.sso_origin}/auth/realms/terrascope/login", timeout=10)
     assert page.headers["Content-Type"].startswith("text/html")
-    assert requests.get(f"{sandbox.sso_origin}/elsewhere", timeout=10).status_code == 404
+    assert requests.get(f"{bare.sso_origin}/elsewhere", timeout=10).status_code == 404
