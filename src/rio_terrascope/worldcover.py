@@ -20,7 +20,7 @@ from rio_terrascope.env import active_env
 from rio_terrascope.gdal import messages
 from rio_terrascope.reading.bbox import check_resolution, read_shape
 from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.grid import ON_THE_EDGE, box_numbers, floor_pixel
+from rio_terrascope.reading.grid import ON_THE_EDGE, check_world_bbox, floor_pixel
 from rio_terrascope.reading.workers import Progress, Workers
 from rio_terrascope.settings import Settings
 
@@ -292,14 +292,7 @@ class _Grid:
     @classmethod
     def of(cls, bbox: Sequence[float], factor: int) -> "_Grid":
         """Find the pixels that overlap a box."""
-        west, south, east, north = box_numbers(bbox)
-        # not (a <= b), so that NaN is refused too
-        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
-            raise ValueError(
-                f"the box {tuple(bbox)} is not west, south, east, north in degrees with south < north."
-            )
-        if west == east:
-            raise ValueError(f"the box {tuple(bbox)} has no width.")
+        west, south, east, north = check_world_bbox(bbox)
         if west > east:
             east += 360
         size = factor * DEGREES / PIXELS

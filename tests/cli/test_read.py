@@ -196,7 +196,7 @@ def test_an_existing_file_is_refused_without_overwrite(tsread, sandbox):
     ("options", "code", "said"),
     [
         ([], 2, "--bbox"),
-        (["--bbox", 6, 1, 7, 0], 2, "inside out"),
+        (["--bbox", 6, 1, 7, 0], 2, "at or above its north"),
         (["--bbox", 6, 0, 7, 1, "--window", 0, 0, 1, 1], 2, "one of"),
         (["--bbox", 6, 0, 7, 1, "--max-size", 5, "--resolution", 1], 2, "not both"),
         (["--bbox", 16, 0, 17, 1], 1, "outside of the raster"),

@@ -135,7 +135,7 @@ def test_stdin_that_names_no_raster(tsread, text, said):
 
 def test_mistakes_are_named(tsread, sandbox):
     assert "yesterday" in tsread.fails("search", NDVI, "--datetime", "yesterday", code=2)
-    assert "upside down" in tsread.fails("search", NDVI, "--bbox", 4, 51, 5, 50, code=2)
+    assert "above its north" in tsread.fails("search", NDVI, "--bbox", 4, 51, 5, 50, code=2)
     assert "beyond the poles" in tsread.fails("search", NDVI, "--bbox", 4, 51, 5, 200, code=2)
     assert "not both" in tsread.fails("search", NDVI, "--json", "--table", code=2)
     line = tsread.fails("search", "terrascope-s2-ndvi")

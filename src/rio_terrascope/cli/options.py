@@ -49,20 +49,23 @@ def known_crs(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     return value
 
 
-def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box | None:
-    if box is None:
-        return None
-    if not all(map(math.isfinite, box)):
-        raise click.BadParameter(f"{box} has numbers that are not finite.")
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise click.BadParameter(
-            f"{box} is inside out: it is west south east north, with west < east and south < north."
-        )
-    return box
+def bbox_option(
+    *, help: str, required: bool = False, world: bool = False, may_be_empty: bool = False
+) -> Option:
+    """Return ``--bbox``. A box of the `world` is in degrees and may cross the antimeridian."""
 
+    def check(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box | None:
+        from rio_terrascope.reading.grid import check_bbox, check_world_bbox
 
-def bbox_option(check: Callable[..., Any], *, help: str, required: bool = False) -> Option:
-    """Return ``--bbox``; the callback `check` refuses boxes that the command cannot use."""
+        try:
+            if box is not None and world:
+                check_world_bbox(box, may_be_empty=may_be_empty)
+            elif box is not None:
+                check_bbox(box)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return box
+
     return click.option(
         "--bbox", nargs=4, type=float, metavar="W S E N", callback=check, help=help, required=required
     )
@@ -121,9 +124,7 @@ class RegionOptions:
 def region_options(*, window: bool = False, geometry: bool = False) -> Option:
     """Return the options that name a region; the command gets `RegionOptions` as ``region``."""
     options: list[Option] = [
-        bbox_option(
-            _box, help="Pixels that meet the box: west south east north, in degrees or in --bbox-crs."
-        ),
+        bbox_option(help="Pixels that meet the box: west south east north, in degrees or in --bbox-crs."),
         click.option(
             "--bbox-crs",
             metavar="CRS",

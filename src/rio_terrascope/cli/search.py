@@ -17,21 +17,6 @@ PAGE = 100  # items per request
 LIMIT = 1000
 
 
-def _box(_ctx: click.Context, _param: click.Parameter, box: Box | None) -> Box | None:
-    if box is None:
-        return None
-    west, south, east, north = box
-    if south > north:
-        raise click.BadParameter(f"{box} is upside down: it is west south east north.")
-    if not (-90 <= south <= north <= 90):  # so that NaN is refused too
-        raise click.BadParameter(f"{box} reaches beyond the poles: it is west south east north.")
-    if not (-180 <= west <= 180 and -180 <= east <= 180):
-        raise click.BadParameter(
-            with_next_step(f"{box} reaches beyond 180 degrees", "to cross the antimeridian, give west > east")
-        )
-    return box
-
-
 def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str | None:
     """Refuse a time that cannot be parsed, before the catalogue is asked."""
     if when is None:
@@ -52,7 +37,9 @@ def _when(_ctx: click.Context, _param: click.Parameter, when: str | None) -> str
 
 @terrascope.command(short_help="Find files in the catalogue.")
 @click.argument("collection")
-@bbox_option(_box, help="Items that meet the box: west south east north, in degrees.")
+@bbox_option(
+    help="Items that meet the box: west south east north, in degrees.", world=True, may_be_empty=True
+)
 @click.option(
     "--datetime",
     "when",

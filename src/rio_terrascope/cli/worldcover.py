@@ -9,18 +9,8 @@ from rio_terrascope.cli.options import Box, bbox_option, resolution_option
 from rio_terrascope.cli.output import Progress, output_file, output_option, say
 
 
-def _world_box(_ctx: click.Context, _param: click.Parameter, box: Box) -> Box:
-    from rio_terrascope.worldcover import grid_profile
-
-    try:
-        grid_profile(box)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    return box
-
-
 @terrascope.command(short_help="Copy part of ESA WorldCover into a file.")
-@bbox_option(_world_box, required=True, help="Pixels that meet the box: west south east north, in degrees.")
+@bbox_option(help="Pixels that meet the box: west south east north, in degrees.", required=True, world=True)
 @click.option("--year", type=click.Choice(["2020", "2021"]), default="2021", show_default=True)
 @resolution_option(help="Maximum size of a pixel, in degrees.  [default: 1/12000]")
 @click.option("--list", "only_list", is_flag=True, help="Print the tiles' URLs instead; needs no login.")

@@ -145,9 +145,7 @@ def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
 
 def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     """Return a box as four floats, or raise ValueError unless west < east and south < north."""
-    west, south, east, north = box_numbers(bbox)
-    if not all(map(math.isfinite, (west, south, east, north))):
-        raise ValueError(f"the box {tuple(bbox)} is not finite.")
+    west, south, east, north = _finite_box(bbox)
     if south >= north:
         raise ValueError(f"the box {tuple(bbox)} has its south ({south}) at or above its north ({north}).")
     if west >= east:
@@ -158,12 +156,34 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def box_numbers(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return a box as four floats, or raise ValueError if it is anything else."""
+def check_world_bbox(
+    bbox: Sequence[float], *, may_be_empty: bool = False
+) -> tuple[float, float, float, float]:
+    """Return a box in degrees as four floats, or raise ValueError.
+
+    If its west is greater than its east, it crosses the antimeridian.
+    """
+    west, south, east, north = _finite_box(bbox)
+    if south > north:
+        raise ValueError(f"the box {tuple(bbox)} has its south ({south}) above its north ({north}).")
+    if south < -90 or north > 90:
+        raise ValueError(f"the box {tuple(bbox)} reaches beyond the poles; it is west, south, east, north.")
+    if not (-180 <= west <= 180 and -180 <= east <= 180):
+        raise ValueError(
+            f"the box {tuple(bbox)} reaches beyond 180 degrees. To cross the antimeridian, give west > east."
+        )
+    if not may_be_empty and (west == east or south == north):
+        raise ValueError(f"the box {tuple(bbox)} is empty.")
+    return west, south, east, north
+
+
+def _finite_box(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     try:
         west, south, east, north = (float(value) for value in bbox)
     except (TypeError, ValueError):
         raise ValueError(f"a box is four numbers, west, south, east, north; this is {bbox!r}.") from None
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise ValueError(f"the box {tuple(bbox)} is not finite.")
     return west, south, east, north
 
 
