@@ -222,7 +222,7 @@ def opened_without_header(sandbox, way, prepare):
 
 @pytest.mark.fault(
     "any of these when GDAL has dropped the header of a dataset that is open",
-    sees='`RasterioIOError`: "Read failed"; after `env.forget(url)`, opened anew, it reads on',
+    sees='`RasterioIOError`: "Read failed"; after `env.forget(url)`, opened again, it reads on',
     requests="at most 20 (a redirect to itself: 77)",
 )
 @pytest.mark.parametrize("way", ["plain", "env.open"])
@@ -472,7 +472,7 @@ ONE_READ = {
 
 
 @pytest.mark.fault(
-    "a read that fails, in `read_windows`", sees="right pixels: it opens the file anew", requests="at most 40"
+    "a read that fails, in `read_windows`", sees="right pixels: it opens the file again", requests="at most 40"
 )
 @pytest.mark.parametrize("prepare", ONE_READ.values(), ids=ONE_READ)
 def test_read_windows_try_once_more(row, sandbox, lands, prepare):

@@ -159,8 +159,8 @@ TROUBLE = [
         World.certificate,
     ),
     case("no TLS at an `https://` URL", '"it does not speak TLS as it should"', "1", World.no_tls),
-    case("HTML with 200", '"it is no JSON object"', "1", lambda w: w.answers("<html>Welcome</html>")),
-    case("truncated JSON", '"it is no JSON object"', "1", lambda w: w.answers('{"access_token": "ey')),
+    case("HTML with 200", '"it is not a JSON object"', "1", lambda w: w.answers("<html>Welcome</html>")),
+    case("truncated JSON", '"it is not a JSON object"', "1", lambda w: w.answers('{"access_token": "ey')),
     case("no `access_token`", '"it has no access_token"', "1", lambda w: w.lacks("access_token")),
     case("no `expires_in`", '"its expires_in is missing"', "1", lambda w: w.lacks("expires_in")),
 ]
