@@ -472,7 +472,9 @@ ONE_READ = {
 
 
 @pytest.mark.fault(
-    "a read that fails, in `read_windows`", sees="right pixels: it opens the file again", requests="at most 40"
+    "a read that fails, in `read_windows`",
+    sees="right pixels: it opens the file again",
+    requests="at most 40",
 )
 @pytest.mark.parametrize("prepare", ONE_READ.values(), ids=ONE_READ)
 def test_read_windows_try_once_more(row, sandbox, lands, prepare):

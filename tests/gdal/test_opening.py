@@ -72,7 +72,7 @@ def test_a_child_that_is_forked_while_a_thread_opens(sandbox):
     """The child does not inherit the thread's lock."""
     here, there = multiprocessing.Pipe()
     url, file = sandbox.url(), sandbox.file()
-    with terrascope_env(), opening._alone(vsi_path(url)):
+    with terrascope_env(), opening._one_at_a_time(vsi_path(url)):
         child = multiprocessing.get_context("fork").Process(target=open_and_tell, args=(url, file, there))
         child.start()
         assert here.poll(30), "it hangs"

@@ -141,7 +141,7 @@ def test_it_ends_with_its_parent(tile: Path, end: str) -> None:
         import os, sys
         from rio_terrascope.sandbox import Sandbox
         sandbox = Sandbox(tiles=sys.argv[1:]).start()
-        print(bare.pid, flush=True)
+        print(sandbox.pid, flush=True)
         {end}
         """,
         tile,

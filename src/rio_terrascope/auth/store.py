@@ -250,12 +250,13 @@ class SavedEndpoint:
 
 
 def _config_folder() -> Path:
-    """Return the folder for users' configuration files, where each system expects it."""
+    """Return the folder for the user's configuration files, where each system expects it."""
+    # expanduser, since Path.home() raises an error for a user without a home
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home())
+        return Path(os.environ.get("APPDATA") or os.path.expanduser("~"))
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        return Path(os.path.expanduser("~/Library/Application Support"))
+    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
 
 
 def _keyring() -> Any:
