@@ -255,9 +255,8 @@ class TerrascopeEnv(rasterio.Env):
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
 
-        If a URL of the origins answers 401, or with a login page, `open` renews the token, clears the
-        failure from GDAL's cache, and opens the URL again. It also opens again if the connection
-        breaks in the middle of the header: GDAL would open the part that came, without its georeferencing.
+        If a URL of the origins answers 401, or with a login page, `open` renews the token and opens the
+        URL again. It also does so if the connection breaks inside the header (see `open_whole`).
 
         Parameters
         ----------

@@ -133,8 +133,8 @@ class TokenSource:
     def seconds_left(self) -> float:
         """How long the current token stays valid; zero or less if it has expired.
 
-        This is the smaller value of two clocks: the wall clock goes on while a laptop sleeps, and
-        the monotonic clock does not change when somebody sets the wall clock back.
+        The smaller value of two clocks: the wall clock goes on while a laptop sleeps, and the
+        monotonic clock does not follow when somebody sets the wall clock back.
         """
         if self._token is None:
             return 0.0
