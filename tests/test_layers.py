@@ -1,4 +1,4 @@
-"""The house: which files may import which, and how large they are."""
+"""Which parts of the package may import which, and that each decision is taken in one file."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ import rio_terrascope
 
 PACKAGE = Path(rio_terrascope.__file__).parent
 
-# From the ground up. A room knows the rooms of lower rows, and those of its own row that do not know it.
+# From the bottom up: a file or folder imports from lower rows, and from its own row if that makes no circle.
 ROWS = (
     ("errors", "certificates", "private_file", "sandbox"),
     ("settings",),
@@ -22,14 +22,14 @@ ROWS = (
     ("analysis", "__init__"),
     ("cli",),
 )
-ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
+ROW_OF = {part: number for number, row in enumerate(ROWS) for part in row}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): file for file in FILES}
 MODULES = {name.removesuffix(".__init__"): file for name, file in MODULES.items()}
 
 
-def room(module):
+def part_of(module):
     """Return the file or folder at the top of the package that a module belongs to."""
     return f"{module}.__init__".split(".")[1]
 
@@ -53,20 +53,19 @@ def imports(module):
     return found - {module}
 
 
-def test_every_room_has_its_row():
-    assert {room(module) for module in MODULES} == set(ROW_OF)
+def test_every_part_has_its_row():
+    assert {part_of(module) for module in MODULES} == set(ROW_OF)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_import_points_upwards(module):
     for other in imports(module):
-        if room(other) != room(module):
-            assert ROW_OF[room(other)] <= ROW_OF[room(module)], f"{module} imports {other}"
+        if part_of(other) != part_of(module):
+            assert ROW_OF[part_of(other)] <= ROW_OF[part_of(module)], f"{module} imports {other}"
 
 
 def test_no_files_import_each_other_in_a_circle():
     graph = {module: imports(module) for module in MODULES}
-    # a package's __init__ hands on names of its own modules, which do not import it back
     done = set()
 
     def visit(module, path):
@@ -82,11 +81,11 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_the_sandbox_shares_no_code_with_the_client():
     for module in MODULES:
-        if room(module) == "sandbox":
-            assert {room(other) for other in imports(module)} <= {"sandbox"}
+        if part_of(module) == "sandbox":
+            assert {part_of(other) for other in imports(module)} <= {"sandbox"}
 
 
-def test_the_entrance_is_tidy():
+def test_few_files_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 
 

@@ -50,9 +50,9 @@ __all__ = [
     "worldcover",
 ]
 
-# Imported when they are first asked for (PEP 562), so that `tsread --help` and `tsread token`, which
-# import this package too, need not wait for rasterio.
-_ROOMS = {
+# Imported on first use (PEP 562), so that `tsread --help` and `tsread token`, which import this package
+# too, do not wait for rasterio.
+_NAMES_BY_MODULE = {
     "auth.oidc": ("Token",),
     "auth.tokens": ("TokenSource",),
     "env": ("TerrascopeEnv", "login", "logout", "terrascope_env"),
@@ -71,17 +71,17 @@ _ROOMS = {
     "session": ("TerrascopeSession",),
     "settings": ("Settings",),
 }
-# beside those in __all__ some that need an extra to be imported
+# the public modules, of which some need an extra
 _MODULES = ("distributed", "sandbox", "stac", "worldcover")
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"rio_terrascope.{name}")
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"rio_terrascope.{_ROOM_OF[name]}"), name)
+    return getattr(import_module(f"rio_terrascope.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
