@@ -94,6 +94,7 @@ def test_few_files_at_the_top():
     [
         ("Next: ", "errors.py"),  # the line that says what to do next is put together there
         ("requests.Session)", "http.py"),
+        ("PATH_OPTIONS.items()", "gdal/options.py"),  # whose value of an option wins
         ("response code", "gdal/messages.py"),
         ("CURL error", "gdal/messages.py"),
         ("ead failed", "gdal/messages.py"),

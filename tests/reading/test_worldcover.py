@@ -8,7 +8,8 @@ from rasterio.windows import Window
 
 from rio_terrascope import AccessDeniedError, worldcover
 from rio_terrascope.sandbox.island import Island
-from rio_terrascope.sandbox.tile import CLASSES, north_west, worldcover_path, write_tile
+from rio_terrascope.sandbox.paths import worldcover_path
+from rio_terrascope.sandbox.tile import CLASSES, north_west, write_tile
 
 
 def names(bbox):

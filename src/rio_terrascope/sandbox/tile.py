@@ -14,9 +14,9 @@ from rasterio.windows import Window
 
 from .cog import create_cog
 from .island import ISLANDS, Island, land_cover
-from .paths import VERSIONS, worldcover_path
+from .paths import VERSIONS
 
-__all__ = ["CLASSES", "north_west", "worldcover_path", "write_tile"]
+__all__ = ["CLASSES", "north_west", "write_tile"]
 
 SIZE = 36000
 BLOCK = 1024
