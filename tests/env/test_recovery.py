@@ -99,8 +99,9 @@ def test_the_servers_own_words(challenge, said):
 
 def test_a_login_page_that_stays(sandbox):
     sandbox.fail(200, times=None, match=".tif", body="<html>Log in</html>", content_type="text/html")
-    with terrascope_env() as env, pytest.raises(AccessDeniedError, match="login page"):
+    with terrascope_env() as env, pytest.raises(AccessDeniedError, match="login page") as raised:
         env.open(sandbox.url())
+    assert raised.value.status == 200
 
 
 @SCOPES
@@ -109,6 +110,7 @@ def test_no_licence(sandbox, scope):
     with terrascope_env(scope=scope) as env, pytest.raises(AccessDeniedError, match="403") as raised:
         env.open(sandbox.url())
     assert "licence" in str(raised.value)
+    assert raised.value.status == 403
     assert grants(sandbox.requests(), "refresh_token") == 0
 
 
