@@ -10,7 +10,7 @@ def test_every_public_name_exists():
     for name in rio_terrascope.__all__:
         assert getattr(rio_terrascope, name) is not None
     assert set(rio_terrascope.__all__) <= set(dir(rio_terrascope))
-    names = {name for names in rio_terrascope._ROOMS.values() for name in names}
+    names = {name for names in rio_terrascope._NAMES_BY_MODULE.values() for name in names}
     need_an_extra = {"distributed", "sandbox"}
     assert names | set(rio_terrascope._MODULES) == set(rio_terrascope.__all__) | need_an_extra
 
