@@ -25,9 +25,9 @@ import pytest
 TESTS = Path(__file__).parent
 SCENARIOS = [
     TESTS / "faults",
-    TESTS / "test_recovery.py",
+    TESTS / "env" / "test_recovery.py",
     TESTS / "test_secrets.py",
-    TESTS / "test_leaving.py",
+    TESTS / "env" / "test_leaving.py",
 ]
 
 # The sandbox's access and refresh tokens are JWTs (RFC 7519), as Keycloak's are; the passwords are those
