@@ -14,7 +14,7 @@ import trustme
 
 from helpers import RIO, TSREAD, assert_same_pixels, some_windows
 from rio_terrascope import CatalogueError, TokenEndpointError, certificates, stac, terrascope_env
-from rio_terrascope.gdal import cache
+from rio_terrascope.gdal import cache, messages
 
 FRONT = Path(__file__).with_name("tls_front.py")
 
@@ -146,6 +146,32 @@ def test_a_variable_that_names_no_certificates(secured, sandbox, monkeypatch, tm
     assert "Next: correct SSL_CERT_FILE, or unset it." in str(caught.value)
     assert sandbox.password not in repr(caught.getrepr(showlocals=True))
     assert sandbox.requests("sso") == []
+
+
+@pytest.mark.parametrize(
+    ("bundle", "advice"),
+    [
+        (None, "if the network has a certificate authority of its own"),
+        ("missing.pem", "correct GDAL_CURL_CA_BUNDLE, or unset it"),
+        ("empty.pem", "correct GDAL_CURL_CA_BUNDLE, or unset it"),
+    ],
+)
+def test_what_gdal_reports_of_certificates(secured, authority, monkeypatch, bundle, advice):
+    """The texts that gdal/messages.py reads, as this GDAL writes them; the next test has one more."""
+    (authority / "empty.pem").write_text("not a certificate")
+    if bundle is not None:
+        monkeypatch.setenv(certificates.GDAL_VARIABLE, str(authority / bundle))
+    with pytest.raises(rasterio.RasterioIOError) as raised:
+        rasterio.open(secured)
+    assert messages.certificate_advice(raised.value).startswith(advice)
+
+
+def test_what_gdal_reports_of_another_hosts_certificate(secured, sandbox, authority, monkeypatch):
+    monkeypatch.setenv(certificates.GDAL_VARIABLE, str(authority / "ca.pem"))
+    for environ in in_front(authority / "other.pem", sandbox):
+        with pytest.raises(rasterio.RasterioIOError) as raised:
+            rasterio.open(sandbox.url().replace(sandbox.origin, environ["TERRASCOPE_ORIGINS"]))
+        assert messages.certificate_advice(raised.value) == certificates.ADVICE_ON_THE_REST
 
 
 def tsread(*arguments, code=0, without=()):

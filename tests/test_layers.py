@@ -85,6 +85,21 @@ def test_the_sandbox_shares_no_code_with_the_client():
             assert {part_of(other) for other in imports(module)} <= {"sandbox"}
 
 
+def test_only_the_commands_import_click_and_nothing_imports_affine():
+    for module, file in MODULES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            libraries = {name.partition(".")[0] for name in names}
+            assert "affine" not in libraries, f"{module}: rasterio re-exports it"
+            assert "click" not in libraries or part_of(module) == "cli", module
+
+
+def test_no_two_test_files_have_one_name():
+    names = [file.name for file in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names)) > 50
+
+
 def test_few_files_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 

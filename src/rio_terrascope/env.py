@@ -279,20 +279,17 @@ class TerrascopeEnv(rasterio.Env):
         if not (isinstance(fp, str) and self.settings.covers(fp)):
             return rasterio.open(fp, *args, **kwargs)
         token = self.tokens.get()
-        try:
-            return self._open_with(token, fp, *args, **kwargs)
-        except RasterioIOError as error:
-            refusal = find_refusal(error, fp, token)
-            if refusal is None:
-                raise
-        if refusal.lapsed:
-            token = self._refresh(token)
+        refreshed = False
+        while True:
             try:
                 return self._open_with(token, fp, *args, **kwargs)
             except RasterioIOError as error:
                 refusal = find_refusal(error, fp, token)
                 if refusal is None:
                     raise
+            if refreshed or not refusal.lapsed:
+                break
+            token, refreshed = self._refresh(token), True
         raise AccessDeniedError(
             f"{fp} was refused: {refusal.answer}{servers_reason(fp, token)}, although the login is valid",
             next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "

@@ -73,7 +73,7 @@ class AccessDeniedError(TerrascopeError):
     Attributes
     ----------
     url : str or None
-        The URL, as it was given to `rasterio.open`.
+        The URL that was to be opened.
     status : int or None
         The HTTP status: 401 or 403; for a login page, the status that it came with.
     """

@@ -10,7 +10,7 @@ SETTINGS = Settings()
 
 @pytest.fixture(autouse=True)
 def nothing_saved(tmp_path, monkeypatch):
-    """Hide the saved login of the user who runs the tests."""
+    """Hide any login that is saved on this machine."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
 

@@ -26,7 +26,7 @@ def main() -> None:
     digest = hashlib.sha256()
     start = time.perf_counter()
     result = work()
-    if isinstance(result, Iterator):  # arrays are not kept, so that the memory is that of reading
+    if isinstance(result, Iterator):  # arrays are not kept, so that only reading is measured
         for array in result:
             digest.update(array.tobytes())
     seconds = time.perf_counter() - start

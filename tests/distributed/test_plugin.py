@@ -256,7 +256,7 @@ def test_workers_say_that_the_client_is_gone_and_go_on_with_the_next(brief, clus
     # if the token expires while a file is being opened, GDAL's own message comes first
     said = until(attempt, lambda answer: answer.startswith(gone))
     assert "Next: connect a client" in said
-    # the worker may say so while its last token is still valid; each URL is new, so GDAL has nothing cached
+    # The worker's last token may still be valid. Each URL is new, so that GDAL has nothing cached.
     numbers = itertools.count()
 
     def attempt_plainly():

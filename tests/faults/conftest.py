@@ -53,7 +53,7 @@ class Row:
 
 @pytest.fixture
 def row(request):
-    """The row of README's table that this test proves. The test must check all of it."""
+    """The row of README's table that this test proves. The test must check each of its cells."""
     row = Row(request.node.get_closest_marker("fault"))
     yield row
     assert not row._unchecked, f"not checked: {row._unchecked}"

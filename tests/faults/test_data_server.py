@@ -386,7 +386,7 @@ BLOCK = 256
 
 @pytest.fixture
 def versions():
-    """The pixels of two versions of a file. They do not compress, so that each block has to be fetched."""
+    """The pixels of two versions of a file. They do not compress, so each block is fetched."""
     return [np.random.default_rng(seed).integers(1, 255, (1024, 1024), np.uint8) for seed in (1, 2)]
 
 

@@ -59,12 +59,28 @@ def test_a_local_file_that_is_not_a_raster(tmp_path):
     assert messages.quoted_name(error_of(plain)) == str(plain)
 
 
-def test_a_header_that_breaks_off(sandbox):
-    sandbox.truncate(after=5000, times=None, method="GET")
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (0, "not recognized as being in a supported file format"),
+        (100, "Failed to read directory"),
+        (5000, "IO error during reading of"),
+    ],
+)
+def test_a_header_that_breaks_off(sandbox, after, text):
+    sandbox.truncate(after=after, times=None, method="GET")
     with terrascope_env():
         error = error_of(sandbox.url())
+    assert text in str(error)
     assert messages.is_about_the_header(error)
     assert not messages.is_failed_read(error)
+
+
+def test_a_missing_local_file(tmp_path):
+    error = error_of(tmp_path / "missing.tif")
+    assert messages.is_missing_file(error)
+    assert not messages.is_not_a_raster(error)
+    assert messages.url_in(error) is None
 
 
 def test_a_read_that_fails(sandbox):

@@ -50,7 +50,7 @@ def test_another_url_does_not_wait(sandbox, in_threads):
 
 
 def test_masks_and_overviews_are_in_memory(sandbox, local):
-    """rasterio reads them with the GIL held, so that a request could block for ever."""
+    """rasterio reads them with the GIL held, so a request could block the whole process."""
     with terrascope_env() as env, env.open(sandbox.url()) as src:
         cache.forget(sandbox.url())
         sandbox.clear()

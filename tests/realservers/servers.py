@@ -115,7 +115,7 @@ def identity(lifetime: int, *, keep: bool = True) -> Iterator[Server]:
     port = free_port()
     with folder_for("identity") as folder:
         arguments = [IDENTITY, folder, str(port), str(lifetime), "yes" if keep else "no"]
-        # as the user who runs the tests, because others may not be able to read the venv
+        # as the present user, because others may not be able to read the venv
         with serving(sys.executable, *arguments, folder=folder, ports=[port], drop_root=False):
             yield Server(f"http://127.0.0.1:{port}", folder / "tokens.log", folder)
 
