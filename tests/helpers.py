@@ -1,5 +1,6 @@
 """Helpers for several test modules."""
 
+import ctypes
 import os
 import random
 import select
@@ -15,7 +16,7 @@ import rasterio
 from rasterio.windows import Window
 
 from rio_terrascope import terrascope_env
-from rio_terrascope.gdal import cache
+from rio_terrascope.gdal import cache, libgdal
 
 TSREAD = Path(sys.executable).with_name("tsread")  # the installed command
 RIO = TSREAD.with_name("rio")
@@ -169,3 +170,17 @@ def read_while_told(url, file, pipe):
 def enter_and_read(url, file, pipe):
     with terrascope_env():
         read_while_told(url, file, pipe)
+
+
+def headers_in_memory():
+    """Return the paths of the headers that this process keeps in GDAL's memory."""
+    lib = libgdal.load()
+    lib.VSIReadDirRecursive.restype = ctypes.POINTER(ctypes.c_char_p)
+    lib.VSIReadDirRecursive.argtypes = [ctypes.c_char_p]
+    lib.CSLDestroy.argtypes = [ctypes.c_void_p]
+    names = lib.VSIReadDirRecursive(b"/vsimem/rio-terrascope")
+    found = []
+    while names and names[len(found)]:
+        found.append(names[len(found)].decode())
+    lib.CSLDestroy(names)
+    return [f"/vsimem/rio-terrascope/{name}" for name in found if name.endswith("header")]

@@ -300,6 +300,7 @@ class TerrascopeEnv(rasterio.Env):
 
     def _open_with(self, token: Token, url: str, *args: Any, **kwargs: Any) -> Any:
         option = self._header_option(token) if self.scope == "env" else {}
+        self._entries[-1].login.put_back()
         try:
             with rasterio.Env(**option) if option else contextlib.nullcontext():
                 return open_whole(url, *args, **kwargs)

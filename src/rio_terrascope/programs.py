@@ -17,7 +17,6 @@ from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import TerrascopeError
-from rio_terrascope.gdal import header
 from rio_terrascope.gdal.options import (
     HEADER_FILE,
     S3_REDIRECT,
@@ -25,6 +24,7 @@ from rio_terrascope.gdal.options import (
     options_for_path,
     vsi_prefixes,
 )
+from rio_terrascope.private_files import PrivateFolder
 from rio_terrascope.settings import Settings
 
 # Where GDAL looks for its configuration if GDAL_CONFIG_FILE is not set. There is one for the
@@ -66,27 +66,28 @@ def run(
     """
     environ = os.environ if environ is None else environ
     tokens.get()
-    header_file = header.HeaderFile()
+    folder = PrivateFolder()
+    header_file = folder.path / "header"
 
     def write(token: Token) -> None:
-        header_file.write(token.access_token)
+        folder.write("header", f"Authorization: Bearer {token.access_token}\n")
 
     try:
         tokens.subscribe(write)
         tokens.start()
         child_environ = for_child(environ)
         if all_hosts:
-            child_environ |= options_for_all_hosts(header_file.path, environ)
+            child_environ |= options_for_all_hosts(header_file, environ)
         else:
-            config = config_text(tokens.settings, header_file.path, environ)
-            config_file = header_file.write_config(config)
+            config = config_text(tokens.settings, header_file, environ)
+            config_file = folder.write("gdalrc", config)
             child_environ |= {"GDAL_CONFIG_FILE": str(config_file), S3_REDIRECT: "NO"}
         with subprocess.Popen(list(command), env=child_environ) as child, _signals_for(child):
             return child.wait()
     finally:
         tokens.unsubscribe(write)
         tokens.stop()
-        header_file.close()
+        folder.close()
 
 
 def for_child(environ: Mapping[str, str]) -> dict[str, str]:

@@ -10,8 +10,9 @@ import rasterio.env
 
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TICK, TokenSource
-from rio_terrascope.errors import AccountConflictError, SettingsError
-from rio_terrascope.gdal import cache, header, libgdal
+from rio_terrascope.errors import AccountConflictError
+from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal.header import Header
 from rio_terrascope.gdal.options import (
     HEADER_FILE,
     HEADERS,
@@ -34,41 +35,35 @@ class Login:
 
     def __init__(self, tokens: TokenSource) -> None:
         self.tokens = tokens
-        self.header_file: header.HeaderFile | None = None
+        self.header: Header | None = None
 
     def open(self, *, share_with_gdal: bool) -> None:
-        """Keep the token fresh and, if asked to, in a file for GDAL. May be called again."""
+        """Keep the token fresh and, if asked to, in a header for GDAL. May be called again."""
         self.tokens.start()
-        if share_with_gdal and self.header_file is None:
-            self.header_file = header.HeaderFile()
-            try:
-                self.tokens.subscribe(self._write)
-            except OSError as error:
-                raise SettingsError(
-                    f"the token cannot be kept for GDAL in {self.header_file.folder}: {error.strerror}",
-                    next_step="make room there, or make TMPDIR name another folder",
-                ) from None
+        if share_with_gdal and self.header is None:
+            self.header = Header()
+            self.tokens.subscribe(self._write, is_lost=self._header_is_lost)
 
     def close(self) -> threading.Thread | None:
-        """Remove the file, end the refresh, and return its thread, which may take a moment to end."""
+        """Remove the header, end the refresh, and return its thread, which may take a moment to end."""
         self.tokens.unsubscribe(self._write)
-        if self.header_file is not None:
-            self.header_file.close()
-            self.header_file = None
-            header.sweep()  # files of forked children that ended without leaving the block
+        if self.header is not None:
+            self.header.remove()
+            self.header = None
         return self.tokens.stop()
 
-    def reopen_in_child(self) -> None:
-        """Give a forked child its own file and refresh; the parent's end with the parent."""
-        if self.header_file is not None and self.tokens.current is not None:
-            self.header_file.disown()
-            self.header_file = header.HeaderFile()
-            self._write(self.tokens.current)
-        self.tokens.start()
+    def put_back(self) -> None:
+        """Write the header again if it is gone: GDAL would send requests without a token."""
+        token = self.tokens.current
+        if token is not None and self._header_is_lost():
+            self._write(token)
+
+    def _header_is_lost(self) -> bool:
+        return self.header is not None and not self.header.is_there
 
     def _write(self, token: Token) -> None:
-        if self.header_file is not None:
-            self.header_file.write(token.access_token)
+        if self.header is not None:
+            self.header.write(token.access_token)
 
 
 @dataclass(eq=False)
@@ -204,11 +199,11 @@ class Registry:
         """Set in GDAL what the entries need, and restore what none of them needs."""
         wanted: dict[Option, str] = {}
         for entry in self._entries:
-            header_file = entry.login.header_file
-            if entry.options is None or entry.scope != "origins" or header_file is None:
+            header = entry.login.header
+            if entry.options is None or entry.scope != "origins" or header is None:
                 continue
             for prefix in vsi_prefixes(entry.settings):
-                options = options_for_path(prefix, header_file.path, entry.options)
+                options = options_for_path(prefix, header.path, entry.options)
                 wanted |= {(prefix, key): value for key, value in options.items()}
             wanted |= {(None, key): value for key, value in entry.options.for_process.items()}
             wanted[None, S3_REDIRECT] = "NO"
@@ -227,7 +222,7 @@ class Registry:
         # GDAL would go on using the parent's connections, and get the parent's answers
         cache.forget_all()
         for login in {entry.login for entry in self._entries if entry.options is not None}:
-            login.reopen_in_child()
+            login.tokens.start()
         self._apply()
 
 

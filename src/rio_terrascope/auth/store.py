@@ -18,7 +18,7 @@ from typing import Any
 
 from rio_terrascope.auth.oidc import ATTEMPTS, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.errors import SettingsError
-from rio_terrascope.private_file import replace_private_file
+from rio_terrascope.private_files import replace_private_file
 from rio_terrascope.settings import Settings
 
 try:

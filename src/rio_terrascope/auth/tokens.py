@@ -13,7 +13,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rio_terrascope.auth.credentials import Credentials, find_credentials
 from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, Token, TokenEndpoint
@@ -87,12 +87,13 @@ class TokenSource:
         self._endpoint = endpoint or TokenEndpoint(self.settings, clock=clock)
         self._clock = clock
         self._monotonic = monotonic
-        self._listeners: list[Callable[[Token], None]] = []
+        # each with the question whether it has lost the token
+        self._listeners: dict[Callable[[Token], None], Callable[[], bool]] = {}
         self._flight = threading.Lock()  # held while a request is under way
         self._telling = threading.Lock()  # held while listeners are told; never over a request
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
-        self._untold = False  # a listener could not take the newest token yet
+        self._untold: set[Callable[[Token], None]] = set()  # those that could not take the newest token yet
         self._failures = 0  # ever
         self._failures_in_a_row = 0
         self._retry_at = 0.0  # on the monotonic clock
@@ -224,11 +225,20 @@ class TokenSource:
             credentials.password,
         )
 
-    def subscribe(self, listener: Callable[[Token], None]) -> None:
+    def subscribe(
+        self, listener: Callable[[Token], None], *, is_lost: Callable[[], bool] = lambda: False
+    ) -> None:
         """Call `listener` with the current token now, and with each new token before callers get it.
 
         If a later call raises OSError, it is repeated until it succeeds. A listener must not ask
         this source for a token.
+
+        Parameters
+        ----------
+        listener : callable
+        is_lost : callable, optional
+            The background thread asks it every second. If it returns True, the listener is called with
+            the current token again.
 
         Raises
         ------
@@ -238,13 +248,13 @@ class TokenSource:
         with self._telling:
             if self._token is not None:
                 listener(self._token)
-            self._listeners.append(listener)
+            self._listeners[listener] = is_lost
 
     def unsubscribe(self, listener: Callable[[Token], None]) -> None:
         """Stop calling `listener`. A call under way has ended when this returns."""
         with self._telling:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            self._listeners.pop(listener, None)
+            self._untold.discard(listener)
 
     def start(self) -> None:
         """Start the background thread that refreshes ahead of time, unless it runs already."""
@@ -320,7 +330,7 @@ class TokenSource:
     def _publish(self, token: Token) -> None:
         """Notify listeners before returning the token, so that callers find it already in place."""
         with self._telling:
-            self._tell(token)
+            self._tell(token, self._listeners)
             self._life = token.expires_at - self._clock()
             self._came_at = self._monotonic()
             self._token = token
@@ -342,19 +352,20 @@ class TokenSource:
             pause = max(pause, min(error.retry_after, ASKED_LIMIT))
         self._retry_at = self._monotonic() + pause
 
-    def _tell(self, token: Token) -> None:
-        self._untold = False
-        for listener in self._listeners:
+    def _tell(self, token: Token, listeners: Iterable[Callable[[Token], None]]) -> None:
+        for listener in listeners:
             try:
                 listener(token)
+                self._untold.discard(listener)
             except OSError as error:
-                self._untold = True
+                self._untold.add(listener)
                 log.error("the new token could not be handed on, trying again: %s", error)
 
     def _tell_again(self) -> None:
         with self._telling:
-            if self._untold and self._token is not None:
-                self._tell(self._token)
+            if self._token is not None:
+                lost = [listener for listener, is_lost in self._listeners.items() if is_lost()]
+                self._tell(self._token, {*self._untold, *lost})
 
     def _after_fork_in_child(self) -> None:
         # another thread of the parent may have held a lock, and threads do not survive a fork

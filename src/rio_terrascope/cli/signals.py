@@ -50,12 +50,9 @@ def stop_on_signals() -> Iterator[None]:
 
 
 def _end_now(code: int) -> None:
-    """End the process at once, but remove unfinished output and header files."""
-    from rio_terrascope.gdal import header
-
+    """End the process at once, but remove unfinished output."""
     for folder in list(unfinished_folders):
         shutil.rmtree(folder, ignore_errors=True)
-    header.close_header_files()
     if code == STOPPED:
         sys.stderr.write("\nStopped.\n")
         sys.stderr.flush()

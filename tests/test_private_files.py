@@ -3,7 +3,6 @@
 import os
 
 import pytest
-
 from rio_terrascope.private_file import replace_private_file
 
 
