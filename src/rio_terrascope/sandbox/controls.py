@@ -34,6 +34,7 @@ class Controls:
         headers: Mapping[str, str] | None = None,
         body: str | bytes | None = None,
         content_type: str | None = None,
+        skip: int = 0,
     ) -> None:
         """Answer the next requests with a status of your choice, which may also be 200 with a wrong body.
 
@@ -56,6 +57,8 @@ class Controls:
             for 400 and 401 from the login server.
         content_type : str, optional
             The media type of the body.
+        skip : int
+            How many of the requests that would be affected pass first.
         """
         self._fault(
             "fail",
@@ -67,6 +70,7 @@ class Controls:
             headers=dict(headers or {}),
             body=None if body is None else _base64(body),
             content_type=content_type,
+            skip=skip,
         )
 
     def hang(
@@ -76,9 +80,10 @@ class Controls:
         server: ServerName = "data",
         match: str | None = None,
         method: str | None = None,
+        skip: int = 0,
     ) -> None:
         """Do not answer the next requests. `heal` resets their connections. Parameters as for `fail`."""
-        self._fault("hang", times, server=server, match=match, method=method)
+        self._fault("hang", times, server=server, match=match, method=method, skip=skip)
 
     def reset(
         self,
@@ -88,17 +93,18 @@ class Controls:
         server: ServerName = "data",
         match: str | None = None,
         method: str | None = None,
+        skip: int = 0,
     ) -> None:
         """Break the connections of the next requests with a TCP RST.
 
         Parameters
         ----------
-        times, server, match, method
+        times, server, match, method, skip
             As for `fail`.
         after : int, optional
             First send the right headers and this many bytes of the body. HEAD requests are not affected.
         """
-        self._fault("reset", times, after=after, server=server, match=match, method=method)
+        self._fault("reset", times, after=after, server=server, match=match, method=method, skip=skip)
 
     def truncate(
         self,
@@ -108,17 +114,18 @@ class Controls:
         server: ServerName = "data",
         match: str | None = None,
         method: str | None = None,
+        skip: int = 0,
     ) -> None:
         """Cut the next bodies short, then close the connection in the regular way.
 
         Parameters
         ----------
-        times, server, match, method
+        times, server, match, method, skip
             As for `fail`. HEAD requests are not affected.
         after : int
             How many bytes of the body to send.
         """
-        self._fault("truncate", times, after=after, server=server, match=match, method=method)
+        self._fault("truncate", times, after=after, server=server, match=match, method=method, skip=skip)
 
     def drip(
         self,
@@ -128,6 +135,7 @@ class Controls:
         server: ServerName = "data",
         match: str | None = None,
         method: str | None = None,
+        skip: int = 0,
     ) -> None:
         """Send the next bodies in chunks of 1 KB, with a pause after each.
 
@@ -135,10 +143,12 @@ class Controls:
         ----------
         seconds_per_chunk : float
             The pause.
-        times, server, match, method
+        times, server, match, method, skip
             As for `fail`. HEAD requests are not affected.
         """
-        self._fault("drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method)
+        self._fault(
+            "drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method, skip=skip
+        )
 
     def wrong_content_range(
         self,
@@ -158,6 +168,15 @@ class Controls:
             Whether the bytes are one off too, as if a cache had mixed up ranges. The last byte is a zero.
         """
         self._fault("wrong_content_range", times, shifted=shifted, server=server, match=match)
+
+    def multipart(
+        self, times: int | None = 1, *, server: ServerName = "data", match: str | None = None, skip: int = 0
+    ) -> None:
+        """Answer the next range requests with multipart/byteranges, though they ask for one range.
+
+        Parameters are those of `fail`.
+        """
+        self._fault("multipart", times, server=server, match=match, skip=skip)
 
     def no_ranges(self, on: bool = True) -> None:
         """Make the data server ignore the Range header: it answers 200 with the whole file."""

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import connection
 from .journal import ServerName
 
-Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range"]
+Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range", "multipart"]
 
 CHUNK = 1024
 """Bytes in a chunk of a dripping body."""
@@ -34,6 +34,8 @@ class Fault:
         The server it affects.
     times : int or None
         How many requests it will still affect; None for all, until healed.
+    skip : int
+        How many of the requests that it could affect pass first.
     match : str or None
         It affects only requests with this text in their path or query.
     method : str or None
@@ -53,6 +55,7 @@ class Fault:
     kind: Kind
     server: ServerName = "data"
     times: int | None = 1
+    skip: int = 0
     match: str | None = None
     method: str | None = None
     status: int = 500
@@ -73,7 +76,7 @@ class Fault:
         if self.match is not None and self.match not in f"{path}?{query}":
             return False
         # Do not spend a fault in the body on a request whose answer has none.
-        if self.kind == "wrong_content_range":
+        if self.kind in ("wrong_content_range", "multipart"):
             return method == "GET" and "range" in headers
         needs_body = self.kind in ("truncate", "drip") or self.after is not None
         return not (needs_body and method == "HEAD")
@@ -97,6 +100,8 @@ class Fault:
                 await _disconnected(receive)
             elif self.kind == "drip":
                 await answer(scope, receive, _dripping(send, self.seconds))
+            elif self.kind == "multipart":
+                await answer(scope, receive, _as_multipart(send))
             else:
                 await answer(scope, receive, _shifting(send, self.shifted))
 
@@ -157,6 +162,9 @@ class Faults:
         """Return the oldest fault that affects this request, and count it down."""
         for fault in self._faults:
             if fault.hits(server, method, path, query, headers):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
                 if fault.times is not None:
                     fault.times -= 1
                 return fault
@@ -249,3 +257,32 @@ def _shifting(send: Send, with_body: bool) -> Send:
         await send(message)
 
     return shifting
+
+
+def _as_multipart(send: Send) -> Send:
+    """Answer a request for one range as if it had asked for several (RFC 9110, section 14.6)."""
+    boundary = b"THE-SANDBOXS-PART"
+    start: Message | None = None
+    content = b""
+
+    async def wrapping(message: Message) -> None:
+        nonlocal start, content
+        if message["type"] == "http.response.start" and message["status"] == 206:
+            start = {**message, "headers": list(message["headers"])}
+            return
+        if message["type"] != "http.response.body" or start is None:
+            await send(message)
+            return
+        content += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        headers = MutableHeaders(raw=start["headers"])
+        part = f"Content-Type: {headers['content-type']}\r\nContent-Range: {headers['content-range']}\r\n\r\n"
+        body = b"--%b\r\n%b%b\r\n--%b--\r\n" % (boundary, part.encode(), content, boundary)
+        del headers["content-range"]
+        headers["content-type"] = f"multipart/byteranges; boundary={boundary.decode()}"
+        headers["content-length"] = str(len(body))
+        await send(start)
+        await send({**message, "body": body})
+
+    return wrapping
