@@ -20,6 +20,7 @@ from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.http import new_session
 from rio_terrascope.settings import Settings, stays_here
 
@@ -236,7 +237,7 @@ def _range_request(url: str, token: str | None) -> Finding:
 def _gdal_opens(url: str, settings: Settings, tokens: TokenSource | None) -> Finding:
     try:
         if tokens is None:
-            with rasterio.open(url) as dataset:
+            with open_whole(url) as dataset:
                 return _first_block(dataset)
         with terrascope_env(settings=settings, tokens=tokens) as env, env.open(url) as dataset:
             return _first_block(dataset)

@@ -277,7 +277,7 @@ class TerrascopeEnv(rasterio.Env):
             For anything else: 404, a server in trouble, a file that is not a raster.
         """
         if not (isinstance(fp, str) and self.settings.covers(fp)):
-            return rasterio.open(fp, *args, **kwargs)
+            return open_whole(fp, *args, **kwargs)
         token = self.tokens.get()
         refreshed = False
         while True:

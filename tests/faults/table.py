@@ -12,7 +12,13 @@ TESTS = Path(__file__).resolve().parents[1]
 PLACES = {
     "at the login service": ("test_token_endpoint.py", "test_lifetimes.py"),
     "at the data server": ("test_data_server.py",),
-    "in the process": ("test_own_process.py", "test_processes.py", "test_threads.py", "test_leaving.py"),
+    "in the process": (
+        "test_own_process.py",
+        "test_processes.py",
+        "test_threads.py",
+        "test_leaving.py",
+        "test_gil.py",
+    ),
 }
 
 

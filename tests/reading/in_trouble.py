@@ -12,7 +12,6 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
-from rio_terrascope.gdal import opening
 from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import open_lazily
 from rio_terrascope.sandbox import Sandbox
@@ -41,9 +40,6 @@ def ways():
     yield lambda: read_bbox(url, BBOX, crs=CRS, max_size=50)
     yield lambda: sample(url, POINTS, crs=CRS, max_workers=2)
     yield lambda: worldcover.read((6.1, 0.1, 6.2, 0.2), 2020, 0.01)
-    # env.open calls these, and GDAL may have dropped the file by then
-    yield lambda: opening.is_cut_short(url)
-    yield lambda: opening.read_directories(url)
 
 
 def from_the_start(trouble, way):

@@ -26,7 +26,7 @@ def http_status(error: BaseException) -> int | None:
     return int(status[1]) if status else None
 
 
-def is_not_a_raster(error: BaseException) -> bool:
+def is_not_a_raster(error: BaseException | str) -> bool:
     """Tell whether GDAL got bytes that it cannot read as a raster, for example a web page."""
     return _NOT_A_RASTER in str(error)
 
@@ -36,8 +36,8 @@ def is_missing_file(error: BaseException) -> bool:
     return str(error).rstrip(".").endswith(os.strerror(errno.ENOENT))
 
 
-def is_about_the_header(error: BaseException) -> bool:
-    """Tell whether an open failed for want of bytes of the header, as when a connection breaks."""
+def is_about_the_header(error: BaseException | str) -> bool:
+    """Tell whether GDAL lacks bytes of the header, as when a connection breaks."""
     return any(text in str(error) for text in _BROKEN_HEADER)
 
 

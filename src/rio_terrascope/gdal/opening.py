@@ -1,40 +1,66 @@
-"""Opening a file over HTTP, whatever GDAL has cached and other threads are doing."""
+"""Opening a file over HTTP, whatever GDAL has cached and other threads are doing.
 
-import contextlib
+One rule holds in this package: no call that can reach the network through rasterio or libgdal is made
+while Python's lock (the GIL) is held. Such a call stops all threads for as long as the server takes. Often
+it stops them for ever: GDAL lets a thread wait for the bytes that another thread is fetching, and that
+thread needs the GIL if it has a warning to report ("503, retrying"), because rasterio's error handler is
+Python.
+
+ctypes releases the GIL during a call. rasterio does so too when it opens a file and reads pixels, but not in:
+
+=======================================================  ==============================================
+``open``, after it has opened: CRS, transform            sidecar files, if the user lets GDAL look for them
+``mask_flag_enums``, ``read``, which calls it            the directories of masks and overviews
+``read_masks``, ``dataset_mask``, ``overviews``          the same
+``profile``, ``block_size``, ``tags``,                   the same, and sidecar files
+``tag_namespaces``, ``subdatasets``, ``descriptions``,
+``offsets``, ``scales``, ``units``, ``colorinterp``,
+``colormap``, ``gcps``, ``rpcs``
+``get_tag_item``                                         block offsets that are not loaded yet
+``checksum``, ``statistics``, ``stats``                  pixels
+``read(boundless=True, masked=True, window=...)``        the file is opened once more, in a VRT
+=======================================================  ==============================================
+
+`open_whole` returns datasets that have all but the last three rows in memory. tests/gdal/test_gil.py
+has the list as data, and the modules that may use each name.
+"""
+
 import ctypes
+import inspect
 import os
+import secrets
 import threading
-from collections.abc import Iterator
+import weakref
 from typing import Any
 
 import rasterio
+import rasterio.env
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import cache, libgdal, messages
-from rio_terrascope.gdal.options import LAZY_OFFSETS, vsi_path
+from rio_terrascope.gdal.options import as_text, vsi_path
 
 _CHUNK = 16384  # bytes that GDAL fetches at least
-_OF_RASTER = 2  # GDAL_OF_RASTER, for reading
-_FAILURE = 3  # CE_Failure
+_FLAGS = 0x02 | 0x20 | 0x40  # GDAL_OF_RASTER, _SHARED and _VERBOSE_ERROR, as rasterio passes them
+_SIGNATURE = inspect.signature(rasterio.open)
+
+# Of all open options, GDAL accepts this one for every driver, and with every value.
+_OURS = "VALIDATE_OPEN_OPTIONS"
 
 
-def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
-    """Open a URL with `rasterio.open`, one thread at a time, and with its whole header.
+def open_whole(url: Any, *args: Any, **kwargs: Any) -> Any:
+    """Open a dataset as `rasterio.open` does, and over HTTP with its whole header.
 
-    If the connection broke inside the header, open the file again. GDAL would treat the partial
-    header as complete, and return a dataset without georeferencing, nodata or colours.
+    If a request for the header fails, GDAL may leave out what it could not read: the georeferencing,
+    nodata, colours or overviews. It only warns. So if GDAL reports anything, open the file again.
 
-    Then read the directories of the overviews and masks, while no other thread opens the URL. This
-    avoids a deadlock. rasterio holds Python's lock (the GIL) when it first asks a dataset for its masks
-    or overviews, and GDAL reads their directories then. If another thread is fetching the same bytes,
-    GDAL waits for that thread; and if that thread has a warning to report ("503, retrying"), it waits
-    for the GIL. Neither ever ends.
+    One thread at a time opens a URL. The others then find its header in GDAL's cache.
 
     Parameters
     ----------
     url : str
-        A URL, or a path that begins with ``/vsicurl/``.
+        A URL, or a path that begins with ``/vsicurl/``. Whatever else `rasterio.open` takes is opened by it.
     *args, **kwargs
         As for `rasterio.open`.
 
@@ -45,67 +71,90 @@ def open_whole(url: str, *args: Any, **kwargs: Any) -> Any:
     Raises
     ------
     rasterio.errors.RasterioIOError
-        As `rasterio.open` does, and if the connection breaks again.
+        As `rasterio.open` does, and if the header cannot be read whole.
     """
-    with _one_at_a_time(vsi_path(url)) as turn:
-        for _ in range(2):
-            dataset = _open(url, *args, **kwargs)
-            if dataset is not None:
-                # arguments may choose among the overviews, so their number tells nothing then
-                if _read_whole_header(dataset, url, turn) or args or kwargs:
-                    return dataset
-                dataset.close()
-            cache.forget(url)
+    given = _SIGNATURE.bind(url, *args, **kwargs).arguments
+    is_plain = not is_http(url) or given.get("mode", "r") != "r" or given.get("opener")
+    if is_plain or libgdal.why_not_scoped() is not None:
+        return rasterio.open(url, *args, **kwargs)
+    options = given.pop("kwargs", {})
+    # GDAL shares a dataset with the thread that has opened it, as long as path and options are the same.
+    # Thread ids are used again, so without an option of its own, a dataset could reach a second caller.
+    own = options | {_OURS: secrets.token_hex(16)}
+    with _turn(vsi_path(url)), rasterio.env.env_ctx_if_needed():
+        handle = _open(url, given.get("driver"), own)
+        try:
+            # rasterio takes over the dataset that GDAL has just opened, with all that is in its memory
+            dataset = rasterio.open(**given | own | {"sharing": not given.get("thread_safe")})
+        finally:
+            libgdal.load().GDALClose(handle)  # counts down its users
+    dataset.options.clear()
+    dataset.options.update(options)
+    return dataset
+
+
+def is_http(url: Any) -> bool:
+    """Tell whether GDAL reads a URL or path over HTTP."""
+    return isinstance(url, str) and url.lower().startswith(("http://", "https://", "/vsicurl/"))
+
+
+@libgdal.quiet()
+def _open(url: str, driver: str | None, options: dict[str, Any]) -> int:
+    """Open a URL, let GDAL read all that `rasterio` would read with the GIL held, and return the dataset."""
+    lib = libgdal.load()
+    drivers = _string_list([driver]) if isinstance(driver, str) else None
+    settings = _string_list([f"{key.upper()}={as_text(value)}" for key, value in options.items()])
+    before = None
+    for _ in range(2):
+        lib.CPLErrorReset()
+        dataset = lib.GDALOpenEx(vsi_path(url).encode(), _FLAGS, drivers, settings, None)
+        said = _said()
+        if dataset:
+            _read_header(dataset)
+            said += _said()
+        is_about_header = messages.is_about_the_header(said)
+        is_cut_short = (dataset or is_about_header) and _is_cut_short(url)
+        if not dataset and not is_cut_short and (messages.is_not_a_raster(said) or not is_about_header):
+            raise RasterioIOError(said or f"{url}: GDAL cannot open it")
+        # a file may have tags that GDAL does not understand: it complains of the same again then
+        if dataset and not is_cut_short and (not said or (said == before and not is_about_header)):
+            return int(dataset)
+        lib.GDALClose(dataset)
+        cache.forget(url)
+        before = said
     raise RasterioIOError(
         with_next_step(f"{url}: the connection breaks in the middle of the header", "try again later")
     )
 
 
-def _open(url: str, *args: Any, **kwargs: Any) -> Any:
-    """Open a URL with `rasterio.open`; return None if the connection broke inside the header."""
-    try:
-        dataset = rasterio.open(url, *args, **kwargs)
-    except RasterioIOError as error:
-        # ask nothing more of a server that does not answer
-        if messages.is_about_the_header(error) and is_cut_short(url):
-            return None
-        raise
-    if is_cut_short(url):
-        dataset.close()
-        return None
-    return dataset
+def _said() -> str:
+    """Return GDAL's last error or warning, and forget it."""
+    lib = libgdal.load()
+    said = libgdal.decoded(lib.CPLGetLastErrorMsg()) or ""
+    lib.CPLErrorReset()
+    return said
 
 
-def _read_whole_header(dataset: Any, url: str, turn: "_Turn") -> bool:
-    """Let GDAL read all directories; return False if it has left out an overview."""
-    lazy = libgdal.get_config_option(LAZY_OFFSETS) if libgdal.why_not_scoped() is None else None
-    if turn.read_when != (cache.times_forgotten(), lazy):
-        read_directories(url)
-    with cache.nothing_forgotten() as times:
-        # again, since another thread may have cleared the cache since
-        known = turn.read_when == (times, lazy)
-        in_file = turn.overviews if known else read_directories(url)
-        with libgdal.quiet():
-            _ = dataset.mask_flag_enums  # the dataset's own directories, out of GDAL's cache
-            in_dataset = len(dataset.overviews(1)) if dataset.count else 0
-    if in_file is None:
-        return True
-    if in_file != in_dataset:
-        return False
-    turn.read_when, turn.overviews = (times, lazy), in_file
-    return True
+def _read_header(dataset: int) -> None:
+    lib = libgdal.load()
+    lib.GDALGetProjectionRef(dataset)
+    lib.GDALGetGeoTransform(dataset, (ctypes.c_double * 6)())
+    for domain in (None, b"RPC", b"EXIF"):
+        lib.GDALGetMetadata(dataset, domain)
+    for number in range(1, lib.GDALGetRasterCount(dataset) + 1):
+        band = lib.GDALGetRasterBand(dataset, number)
+        lib.GDALGetMaskFlags(band)
+        lib.GDALGetOverviewCount(band)
+        lib.GDALGetMetadata(band, None)
 
 
-@libgdal.quiet()
-def is_cut_short(path: str) -> bool:
+def _is_cut_short(url: str) -> bool:
     """Tell whether GDAL has only a part of a file's first bytes, because a connection broke.
 
     For a file that has been opened, this makes no request.
     """
-    if libgdal.why_not_scoped() is not None:
-        return False
     lib = libgdal.load()
-    file = lib.VSIFOpenL(vsi_path(path).encode(), b"rb")
+    file = lib.VSIFOpenL(vsi_path(url).encode(), b"rb")
     if file is None:
         return False
     ingested = libgdal.get_config_option("GDAL_INGESTED_BYTES_AT_OPEN") or ""
@@ -119,61 +168,18 @@ def is_cut_short(path: str) -> bool:
     return bool(0 < got < wanted)
 
 
-@libgdal.quiet()
-def read_directories(path: str) -> int | None:
-    """Let GDAL read the whole header of a file that has been opened; return its number of overviews.
-
-    It is -1 if that fails: GDAL leaves out overviews whose directories it cannot read, without an error.
-    It is None if libgdal's functions cannot be called.
-
-    ctypes releases Python's lock (the GIL) during a call; `open_whole` says why that matters.
-    """
-    if libgdal.why_not_scoped() is not None:
-        return None
-    lib = libgdal.load()
-    lib.CPLErrorReset()
-    dataset = lib.GDALOpenEx(vsi_path(path).encode(), _OF_RASTER, None, None, None)
-    if not dataset:
-        return -1
-    band = lib.GDALGetRasterBand(dataset, 1)
-    overviews: int = 0
-    if band:
-        lib.GDALGetMaskFlags(band)
-        overviews = lib.GDALGetOverviewCount(band)
-    failed = lib.CPLGetLastErrorType() >= _FAILURE
-    lib.GDALClose(dataset)
-    return -1 if failed else overviews
+def _string_list(strings: list[str]) -> "ctypes.Array[ctypes.c_char_p]":
+    return (ctypes.c_char_p * (len(strings) + 1))(*[string.encode() for string in strings], None)
 
 
-@contextlib.contextmanager
-def _one_at_a_time(path: str) -> Iterator["_Turn"]:
-    """Let one thread at a time open a path. Threads that wait learn what earlier ones have read."""
-    with _turns_lock:
-        turn = _turns.setdefault(path, _Turn())
-        turn.waiting += 1
-    try:
-        with turn.lock:
-            yield turn
-    finally:
-        with _turns_lock:
-            turn.waiting -= 1
-            if not turn.waiting:
-                _turns.pop(path, None)
-
-
-class _Turn:
-    """A path that is being opened, and the number of threads that open it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.waiting = 0
-        self.overviews: int | None = None
-        # when its directories were read: how often the cache had been cleared, and LAZY_OFFSETS
-        self.read_when: tuple[int, str | None] | None = None
-
-
-_turns: dict[str, _Turn] = {}
+_turns: "weakref.WeakValueDictionary[str, threading.Lock]" = weakref.WeakValueDictionary()
 _turns_lock = threading.Lock()
+
+
+def _turn(path: str) -> threading.Lock:
+    """Return the lock of a path. It is forgotten when no thread holds it or waits for it."""
+    with _turns_lock:
+        return _turns.setdefault(path, threading.Lock())
 
 
 def _after_fork_in_child() -> None:

@@ -8,6 +8,7 @@ thread's configuration, then the process's. Path-specific options confine a toke
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
+from urllib.parse import urlparse
 
 from rio_terrascope import certificates
 from rio_terrascope.errors import SettingsError
@@ -127,8 +128,11 @@ def refuse_s3_redirect(options: Mapping[str, object]) -> None:
 
 
 def vsi_path(url: str) -> str:
-    """Return the path by which GDAL knows an ``http(s)://`` URL."""
-    return url if url.startswith("/vsi") else f"/vsicurl/{url}"
+    """Return the path by which GDAL knows an ``http(s)://`` URL that rasterio opens."""
+    if url.startswith("/vsi"):
+        return url
+    # rasterio drops the fragment (#...) and the parameters (;...), and turns the scheme into lower case
+    return f"/vsicurl/{urlparse(url)._replace(params='', fragment='').geturl()}"
 
 
 def vsi_prefixes(settings: Settings) -> Iterator[str]:

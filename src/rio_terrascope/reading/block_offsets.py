@@ -9,8 +9,9 @@ from rasterio.windows import Window
 
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.opening import is_http
 from rio_terrascope.gdal.options import LAZY_OFFSETS
-from rio_terrascope.reading.datasets import is_http, open_dataset, open_with_offsets
+from rio_terrascope.reading.datasets import open_dataset, open_with_offsets
 
 
 def check_block_offsets(dataset: Any, window: Window, shape: tuple[int, int] | None = None) -> None:

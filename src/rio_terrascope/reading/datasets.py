@@ -8,14 +8,13 @@ from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
 from rio_terrascope.gdal import cache, libgdal
-from rio_terrascope.gdal.opening import open_whole
+from rio_terrascope.gdal.opening import is_http, open_whole
 from rio_terrascope.gdal.options import LAZY_OFFSETS
 
 # GDAL keeps the decoded blocks of open datasets, up to 5 % of the machine's memory. Here each block is
@@ -149,7 +148,7 @@ def open_dataset(url: str, **kwargs: Any) -> Any:
     env = active_env(url)
     if env is not None:
         return env.open(url, **kwargs)
-    return open_whole(url, **kwargs) if is_http(url) else rasterio.open(url, **kwargs)
+    return open_whole(url, **kwargs)
 
 
 def open_lazily(url: str) -> Any:
@@ -183,8 +182,3 @@ def naming(url: str) -> Iterator[None]:
 def _forget(url: str) -> None:
     if is_http(url) and libgdal.why_not_scoped() is None:
         cache.forget(url)
-
-
-def is_http(url: str) -> bool:
-    """Tell whether GDAL reads a URL or path over HTTP."""
-    return url.startswith(("http://", "https://", "/vsicurl/"))
