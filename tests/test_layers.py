@@ -15,7 +15,7 @@ ROWS = (
     ("settings",),
     ("http", "gdal"),
     ("auth", "stac"),
-    ("registry", "session", "refusals", "programs"),
+    ("look", "registry", "session", "refusals", "programs"),
     ("env",),
     ("reading", "distributed", "doctor"),
     ("worldcover",),

@@ -3,14 +3,13 @@
 import atexit
 import contextlib
 import os
-import threading
 import warnings
 from types import TracebackType
 from typing import Any
 
 import rasterio
 import rasterio.env
-from rasterio.errors import EnvError, RasterioIOError
+from rasterio.errors import RasterioIOError
 
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
@@ -24,15 +23,22 @@ from rio_terrascope.errors import (
 from rio_terrascope.gdal import cache, libgdal, messages
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import (
+    GUARDS,
     HEADERS,
+    PATH_OPTIONS,
     PROCESS_OPTIONS,
+    UNSAFE_TLS,
     as_text,
     choose_read_options,
-    refuse_s3_redirect,
+    is_true,
+    vsi_path,
     vsi_prefixes,
-    without_authorization,
+    with_authorization,
 )
-from rio_terrascope.refusals import find_refusal, servers_reason
+from rio_terrascope.gdal.plain_env import PlainEnv
+from rio_terrascope.look import Look, look
+from rio_terrascope.look import forget as forget_looks
+from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
 from rio_terrascope.registry import Entry, Scope, registry
 from rio_terrascope.settings import Settings
 
@@ -130,16 +136,13 @@ class TerrascopeEnv(rasterio.Env):
             )
             scope = "env"
         self._given = {key.upper(): as_text(value) for key, value in gdal_options.items()}
-        if scope == "origins":
-            refuse_s3_redirect(self._given)
         super().__init__(**gdal_options)
         self._username, self._password, self._tokens = username, password, tokens
         self._env_arguments = gdal_options
         source = tokens or self._process_login()
         self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
-        self._entries: list[Entry] = []  # the newest last
-        self._here = threading.local()  # the plain Envs entered in each thread
+        self._entries: list[tuple[Entry, PlainEnv]] = []  # the newest last
 
     def __repr__(self) -> str:
         state = "entered" if self._entries else "not entered"
@@ -158,17 +161,16 @@ class TerrascopeEnv(rasterio.Env):
             or self._process_login(self.settings)
             or TokenSource(self._username, self._password, settings=self.settings)
         )
+        self._warn_of_overridden()
         entry = registry.enter(self.settings, self.scope, self._given, tokens, for_process=for_process)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
-            plain = rasterio.Env(**self._plain_options(entry))
-            plain.__enter__()
+            plain = PlainEnv(**self._plain_options(entry))
         except BaseException:
             registry.leave(entry)
             raise
-        self._entries.append(entry)
-        self._plain_envs().append(plain)
+        self._entries.append((entry, plain))
         _entered.append(self)
         return self
 
@@ -178,16 +180,34 @@ class TerrascopeEnv(rasterio.Env):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        entry = self._entries.pop()
+        # an entry of this thread if there is one, since its options can be removed here only
+        mine = [(entry, plain) for entry, plain in self._entries if plain.is_of_this_thread]
+        entry, plain = (mine or self._entries)[-1]
+        self._entries.remove((entry, plain))
         _entered.remove(self)
         try:
-            if self._plain_envs():  # empty if another thread leaves than the one that entered
-                plain = self._plain_envs().pop()
-                # an Env that was entered earlier may have been left first, and removed GDAL's options
-                with contextlib.suppress(EnvError):
-                    plain.__exit__(exc_type, exc_val, exc_tb)
+            plain.leave()
         finally:
+            for prefix in vsi_prefixes(self.settings):
+                self._forget_targets(prefix)
             registry.leave(entry)
+
+    def _warn_of_overridden(self) -> None:
+        if self.scope == "origins":
+            names = registry.overridden(self._given)
+        else:
+            names = [UNSAFE_TLS] if is_true(self._given.get(UNSAFE_TLS) or _configured(UNSAFE_TLS)) else []
+        if names:
+            warnings.warn(
+                with_next_step(
+                    f"{' and '.join(names)} would let the token go to other hosts, or over connections that "
+                    "are not checked. Inside this block your value does not count",
+                    "unset it; if a certificate is not accepted, let SSL_CERT_FILE name a file with its "
+                    "authority",
+                ),
+                TerrascopeWarning,
+                stacklevel=4,
+            )
 
     def _process_login(self, settings: Settings | None = None) -> TokenSource | None:
         """Return the process's own login, unless the user has named an account."""
@@ -203,9 +223,10 @@ class TerrascopeEnv(rasterio.Env):
             If the env is not entered.
         """
         try:
-            return self._entries[-1].login.tokens
+            entry, _ = self._entries[-1]
         except IndexError:
             raise TerrascopeError("not logged in: use the env in a 'with' statement first.") from None
+        return entry.login.tokens
 
     @property
     def token(self) -> Token:
@@ -232,10 +253,20 @@ class TerrascopeEnv(rasterio.Env):
 
     def _refresh(self, stale: Token | None) -> Token:
         token = self.tokens.refresh(stale)
-        if self.scope == "env" and self._plain_envs():
-            rasterio.env.setenv(**self._header_option(token))
+        self._put_right(token)
         self.forget()
         return token
+
+    def _put_right(self, token: Token) -> None:
+        """Set again what may have changed since, and with scope="env" this thread's token."""
+        entry, _ = self._entries[-1]
+        entry.login.put_right()
+        if self.scope == "env" and self._is_entered_here:
+            rasterio.env.setenv(**self._header_option(token))
+
+    @property
+    def _is_entered_here(self) -> bool:
+        return rasterio.env.hasenv() and any(plain.is_of_this_thread for _, plain in self._entries)
 
     def forget(self, url: str | None = None) -> None:
         """Clear GDAL's cache for a URL, or for all configured origins: cached bytes, remembered failures.
@@ -251,6 +282,12 @@ class TerrascopeEnv(rasterio.Env):
         """
         for path in vsi_prefixes(self.settings) if url is None else [url]:
             cache.forget(path)
+            self._forget_targets(path)
+
+    def _forget_targets(self, path: str) -> None:
+        """Clear GDAL's cache for what URLs that begin with a path have led to, and look at them again."""
+        for target in forget_looks(path):
+            cache.forget(target)
 
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
@@ -279,17 +316,12 @@ class TerrascopeEnv(rasterio.Env):
         if not (isinstance(fp, str) and self.settings.covers(fp)):
             return open_whole(fp, *args, **kwargs)
         token = self.tokens.get()
-        refreshed = False
-        while True:
-            try:
-                return self._open_with(token, fp, *args, **kwargs)
-            except RasterioIOError as error:
-                refusal = find_refusal(error, fp, token)
-                if refusal is None:
-                    raise
-            if refreshed or not refusal.lapsed:
-                break
-            token, refreshed = self._refresh(token), True
+        dataset, refusal = self._try_to_open(token, fp, *args, **kwargs)
+        if refusal is not None and refusal.lapsed:
+            token = self._refresh(token)
+            dataset, refusal = self._try_to_open(token, fp, *args, **kwargs)
+        if refusal is None:
+            return dataset
         raise AccessDeniedError(
             f"{fp} was refused: {refusal.answer}{servers_reason(fp, token)}, although the login is valid",
             next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "
@@ -298,39 +330,96 @@ class TerrascopeEnv(rasterio.Env):
             status=refusal.status,
         )
 
-    def _open_with(self, token: Token, url: str, *args: Any, **kwargs: Any) -> Any:
-        option = self._header_option(token) if self.scope == "env" else {}
-        self._entries[-1].login.put_back()
+    def _try_to_open(self, token: Token, url: str, *args: Any, **kwargs: Any) -> tuple[Any, Refusal | None]:
+        """Open a URL. Return the dataset, or how the server has refused it."""
+        self._put_right(token)
+        asked = url
         try:
+            if self.scope == "origins":
+                seen = self._look(url, token)
+                if not self.settings.covers(seen.final_url):
+                    return self._open_elsewhere(seen, token, url, *args, **kwargs)
+                if seen.status >= 400 and seen.status != 416:  # an empty file has no first bytes
+                    raise messages.bad_status(seen.status)
+                asked = seen.final_url
+            option = {} if self.scope == "origins" or self._is_entered_here else self._header_option(token)
             with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return open_whole(url, *args, **kwargs)
+                return self._open(asked, url, *args, **kwargs), None
+        except RasterioIOError as error:
+            refusal = find_refusal(error, asked, token)
+            if refusal is None:
+                raise
+            return None, refusal
+
+    def _open_elsewhere(
+        self, seen: Look, token: Token, url: str, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Refusal | None]:
+        """Open what a URL of the origins redirects to. GDAL asks it without the token."""
+        if (refusal := refused_elsewhere(seen)) is not None:
+            return None, refusal
+        try:
+            return self._open(seen.final_url, url, *args, **kwargs), None
+        except RasterioIOError as error:
+            status = messages.http_status(error)
+            if status not in (400, 401, 403, 405, 501):
+                raise
+        # The host refuses HEAD, with which GDAL asks for the size, or a signature has expired. So look again,
+        # and do without HEAD, although GDAL then begins to get the whole file.
+        self._forget_targets(url)
+        seen = self._look(url, token)
+        if (refusal := refused_elsewhere(seen)) is not None:
+            return None, refusal
+        with libgdal.for_this_thread("CPL_VSIL_CURL_USE_HEAD", "NO"):
+            return self._open(seen.final_url, url, *args, **kwargs), None
+
+    def _look(self, url: str, token: Token) -> Look:
+        """Look at a URL, with the patience that GDAL has there."""
+
+        def number(key: str) -> float:
+            value = libgdal.get_path_option(vsi_path(url), key) or ""
+            try:
+                return float(value)
+            except ValueError:
+                return float(PATH_OPTIONS[key])
+
+        try:
+            return look(
+                url,
+                token,
+                retries=int(number("GDAL_HTTP_MAX_RETRY")),
+                delay=number("GDAL_HTTP_RETRY_DELAY"),
+                timeout=(number("GDAL_HTTP_CONNECTTIMEOUT"), number("GDAL_HTTP_LOW_SPEED_TIME")),
+            )
+        except OSError as error:
+            raise messages.no_answer(url, error) from None  # its traceback may hold the token
+
+    def _open(self, url: str, name: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return open_whole(url, *args, name=name, **kwargs)
         except RasterioIOError as error:
             cache.forget(url)  # or the next open would fail from the cache
             messages.add_certificate_advice(error)
             raise
-
-    def _plain_envs(self) -> list[rasterio.Env]:
-        envs: list[rasterio.Env] = self._here.__dict__.setdefault("envs", [])
-        return envs
 
     def _plain_options(self, entry: Entry) -> dict[str, Any]:
         """Return the options of the plain Env of one entry."""
         if self.scope == "origins":
             # an option that is set for the process must not be one of the Env's as well:
             # an inner Env, when left, would clear it
-            return {k: v for k, v in self._env_arguments.items() if k.upper() not in PROCESS_OPTIONS}
+            own = {k: v for k, v in self._env_arguments.items() if k.upper() not in PROCESS_OPTIONS}
+            # an enclosing Env's values come back whenever an inner Env is left, unless these replace them
+            return {k: v for k, v in own.items() if k.upper() not in GUARDS} | GUARDS
         options = choose_read_options(self._given, _configured)
         return (
             options.per_path
             | options.for_process
-            | self._env_arguments
+            | {k: v for k, v in self._env_arguments.items() if k.upper() not in (HEADERS, UNSAFE_TLS)}
             | self._header_option(entry.login.tokens.get())
         )
 
     def _header_option(self, token: Token) -> dict[str, str]:
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
-        own = without_authorization(self._given.get(HEADERS, ""))
-        return {HEADERS: ",".join(filter(None, [own, f"Authorization: Bearer {token.access_token}"]))}
+        return {HEADERS: with_authorization(self._given.get(HEADERS, ""), token.access_token)}
 
 
 _entered: list[TerrascopeEnv] = []  # by all threads, the newest last

@@ -18,8 +18,8 @@ from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.gdal.options import (
+    GUARDS,
     HEADER_FILE,
-    S3_REDIRECT,
     choose_read_options,
     options_for_path,
     vsi_prefixes,
@@ -81,7 +81,7 @@ def run(
         else:
             config = config_text(tokens.settings, header_file, environ)
             config_file = folder.write("gdalrc", config)
-            child_environ |= {"GDAL_CONFIG_FILE": str(config_file), S3_REDIRECT: "NO"}
+            child_environ |= {"GDAL_CONFIG_FILE": str(config_file), **GUARDS}
         with subprocess.Popen(list(command), env=child_environ) as child, _signals_for(child):
             return child.wait()
     finally:
@@ -124,8 +124,8 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     own = _own_config(environ)
     configured = _options_in(own) | {key: value for key, value in environ.items() if value}
     options = choose_read_options({}, configured.get)
-    lines = [own.rstrip(), "", "[configoptions]", f"{S3_REDIRECT}=NO"]
-    lines += [f"{key}={value}" for key, value in options.for_process.items()]
+    lines = [own.rstrip(), "", "[configoptions]"]
+    lines += [f"{key}={value}" for key, value in (options.for_process | GUARDS).items()]
     lines += ["", "[credentials]"]
     for number, prefix in enumerate(vsi_prefixes(settings)):
         lines += ["", f"[.rio_terrascope_{number}]", f"path={prefix}"]
@@ -136,7 +136,7 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
 def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that give a GDAL of any age the token, for every host."""
     options = choose_read_options({}, environ.get)
-    return options.per_path | options.for_process | {HEADER_FILE: str(header_file), S3_REDIRECT: "NO"}
+    return options.per_path | options.for_process | {HEADER_FILE: str(header_file)} | GUARDS
 
 
 def _own_config(environ: Mapping[str, str]) -> str:

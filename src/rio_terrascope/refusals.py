@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import requests
 from rasterio.errors import RasterioIOError
@@ -12,6 +13,7 @@ from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.gdal import messages
 from rio_terrascope.http import new_session
+from rio_terrascope.look import Look
 
 TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
 
@@ -35,6 +37,7 @@ class Refusal:
     lapsed: bool
 
 
+_LOGIN_PAGE = "it answered with a login page"
 _UNAUTHORIZED = Refusal("it answered 401 (Unauthorized)", 401, lapsed=True)
 _FORBIDDEN = Refusal("it answered 403 (Forbidden)", 403, lapsed=False)
 
@@ -66,8 +69,24 @@ def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | No
             if response.status_code == 401:  # the token expired between GDAL's first two requests
                 return _UNAUTHORIZED
             if response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html"):
-                return Refusal("it answered with a login page", response.status_code, lapsed=True)
+                return Refusal(_LOGIN_PAGE, response.status_code, lapsed=True)
     return None
+
+
+def refused_elsewhere(seen: Look) -> Refusal | None:
+    """Tell from a look whether the host that a URL redirects to refuses it.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        If that host is in trouble, or does not have the file.
+    """
+    if seen.status in (401, 403):
+        host = urlsplit(seen.final_url).netloc.rpartition("@")[2]
+        return Refusal(f"it redirects to {host}, which answered {seen.status}", seen.status, lapsed=False)
+    if seen.status >= 400:
+        raise messages.bad_status(seen.status)
+    return Refusal(_LOGIN_PAGE, seen.status, lapsed=True) if seen.is_page else None
 
 
 def servers_reason(url: str, token: Token) -> str:

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import rasterio.env
-
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError
 from rio_terrascope.gdal import cache, libgdal
 from rio_terrascope.gdal.header import Header
 from rio_terrascope.gdal.options import (
+    GUARDS,
     HEADER_FILE,
     HEADERS,
-    S3_REDIRECT,
     AppliedOptions,
     Option,
     ReadOptions,
     choose_read_options,
     options_for_path,
-    refuse_s3_redirect,
+    overridden,
     vsi_prefixes,
 )
 from rio_terrascope.settings import Settings
@@ -42,7 +40,7 @@ class Login:
         self.tokens.start()
         if share_with_gdal and self.header is None:
             self.header = Header()
-            self.tokens.subscribe(self._write, is_lost=self._header_is_lost)
+            self.tokens.subscribe(self._write, is_lost=self._is_lost)
 
     def close(self) -> threading.Thread | None:
         """Remove the header, end the refresh, and return its thread, which may take a moment to end."""
@@ -52,13 +50,15 @@ class Login:
             self.header = None
         return self.tokens.stop()
 
-    def put_back(self) -> None:
-        """Write the header again if it is gone: GDAL would send requests without a token."""
+    def put_right(self) -> None:
+        """Set again what other code of the process may have changed: the header and the options."""
         token = self.tokens.current
-        if token is not None and self._header_is_lost():
+        if token is not None and self._is_lost():
             self._write(token)
 
-    def _header_is_lost(self) -> bool:
+    def _is_lost(self) -> bool:
+        """Set the process's options again, and tell whether the header is gone. Called every second, too."""
+        registry.put_right()
         return self.header is not None and not self.header.is_there
 
     def _write(self, token: Token) -> None:
@@ -179,8 +179,6 @@ class Registry:
     def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope, for_process: bool) -> Entry:
         """Find or make the login, so that nobody else makes a second one from here on."""
         with self.lock:
-            if scope == "origins" and rasterio.env.hasenv():
-                refuse_s3_redirect(rasterio.env.getenv())
             entry = Entry(Login(tokens), settings, scope, for_process)
             for other in self._entries:
                 if other.login.tokens.account == tokens.account:
@@ -206,13 +204,37 @@ class Registry:
                 options = options_for_path(prefix, header.path, entry.options)
                 wanted |= {(prefix, key): value for key, value in options.items()}
             wanted |= {(None, key): value for key, value in entry.options.for_process.items()}
-            wanted[None, S3_REDIRECT] = "NO"
+            wanted |= {(None, key): value for key, value in GUARDS.items()}
         for entry in self._entries:
             if entry.options is not None and entry.scope == "env":
                 for prefix in vsi_prefixes(entry.settings):
                     if (prefix, HEADER_FILE) in wanted:  # the token once, not twice
                         wanted.setdefault((prefix, HEADERS), "")
         self._options.apply(wanted)
+        self._guard_main_thread()
+
+    def put_right(self) -> None:
+        """Set the options of the process again that an Env has changed since."""
+        if libgdal.why_not_scoped() is None and self.lock.acquire(blocking=False):  # else they are being set
+            try:
+                self._options.put_right()
+                self._guard_main_thread()
+            finally:
+                self.lock.release()
+
+    def overridden(self, given: Mapping[str, str]) -> list[str]:
+        """Return the user's options that a login with the scope "origins" does not leave as they are."""
+        with self.lock:
+            return overridden(lambda key: given.get(key) or self._options.configured(key))
+
+    def _guard_main_thread(self) -> None:
+        """Keep an inner Env of the main thread from undoing `GUARDS` there.
+
+        rasterio sets the main thread's options for the process, and a thread's own options win over those.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for key in GUARDS:
+                libgdal.set_for_this_thread(key, self._options.value(key))
 
     def after_fork_in_child(self) -> None:
         """Make the logins the child's own."""

@@ -11,7 +11,7 @@ TESTS = Path(__file__).resolve().parents[1]
 # the headings of the tables, and the files with their tests
 PLACES = {
     "at the login service": ("test_token_endpoint.py", "test_lifetimes.py"),
-    "at the data server": ("test_data_server.py",),
+    "at the data server": ("test_data_server.py", "test_redirects.py"),
     "in the process": (
         "test_own_process.py",
         "test_processes.py",

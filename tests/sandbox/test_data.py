@@ -240,3 +240,14 @@ def test_signed_redirect(bare: Sandbox, get: Get) -> None:
     assert abs(time.time() - (time.mktime(signed_at) - time.timezone)) < 3700
     assert re.fullmatch("[0-9a-f]{64}", signature["X-Amz-Signature"])
     assert get(url, allow_redirects=True).content == CONTENT
+    both = requests.get(answer.headers["Location"], headers={"Authorization": "Bearer x"}, timeout=10)
+    assert both.status_code == 400
+
+
+def test_a_redirect_of_the_open_server(bare: Sandbox, get: Get) -> None:
+    there = bare.redirect_url(at="other", to="signed", status=307)
+    answer = requests.get(there, allow_redirects=False, timeout=10)
+    assert answer.status_code == 307
+    assert answer.headers["Location"].startswith(bare.other_url())
+    chain = bare.redirect_url(there, status=301)
+    assert get(chain).headers["Location"] == there

@@ -82,6 +82,12 @@ def get_own_path_option(prefix: str, key: str) -> str | None:
     return None if value == get_config_option(key) else value
 
 
+def set_for_this_thread(key: str, value: str | None) -> None:
+    """Set a configuration option for this thread only; None removes it."""
+    encoded = None if value is None else value.encode()
+    load().CPLSetThreadLocalConfigOption(key.encode(), encoded)
+
+
 @contextlib.contextmanager
 def for_this_thread(key: str, value: str) -> Iterator[None]:
     """Set a configuration option inside the block, in this thread only."""

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 
+import requests
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
@@ -47,9 +48,31 @@ def is_failed_read(error: BaseException) -> bool:
 
 
 def network_trouble(error: BaseException) -> str | None:
-    """Return curl's own words if no connection could be made, without a final period."""
-    said = re.search(r"CURL error: (.*)", str(error))
+    """Return why there was no answer, without a final period: curl's own words, or those of `no_answer`."""
+    said = re.search(r"(?:CURL error|no answer): (.*)", str(error))
     return said[1].rstrip(".") if said else None
+
+
+def bad_status(status: int) -> RasterioIOError:
+    """Return the error that rasterio raises for a status, for a URL that GDAL is not given."""
+    return RasterioIOError(f"HTTP response code: {status}")
+
+
+def no_answer(url: str, error: OSError) -> RasterioIOError:
+    """Return the error for a server that did not answer a client of ours, with advice on certificates."""
+    where = url.partition("?")[0]  # the query may hold a signature
+    if isinstance(error, requests.TooManyRedirects | requests.exceptions.InvalidURL):
+        return RasterioIOError(f"{where}: {error}")
+    if isinstance(error, requests.exceptions.SSLError) or not isinstance(error, requests.RequestException):
+        what, _ = certificates.why_refused(error, certificates.for_gdal())
+    elif isinstance(error, requests.Timeout):
+        what = "it took too long"
+    else:
+        cause = certificates.innermost(error)
+        what = getattr(cause, "strerror", None) or type(cause).__name__
+    refused = RasterioIOError(f"{where}: no answer: {what}")
+    add_certificate_advice(refused)
+    return refused
 
 
 def url_in(error: BaseException) -> str | None:
@@ -67,12 +90,12 @@ def quoted_name(error: BaseException) -> str | None:
 def certificate_advice(error: BaseException) -> str | None:
     """Return the next step if a host's certificate was not accepted, else None."""
     message = str(error)
-    if not re.search(r"CURL error:.*(certificate|trust anchors)", message):
+    if not re.search(r"(CURL error|no answer):.*(certificate|trust anchors|\b[A-Z_]+ names )", message):
         return None
-    if re.search(r"certificate file|trust anchors", message):  # curl could not load the file
+    if re.search(r"certificate file|trust anchors|\b[A-Z_]+ names .*, which", message):  # not loaded
         bundle = certificates.for_gdal()
         return f"correct {bundle.variable if bundle else certificates.GDAL_VARIABLE}, or unset it"
-    if re.search(r"issuer|self.signed", message):
+    if re.search(r"issuer|self.signed|an authority known", message):
         return certificates.advice_on_authority(certificates.for_gdal())
     return certificates.ADVICE_ON_THE_REST
 

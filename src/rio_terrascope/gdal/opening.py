@@ -35,7 +35,9 @@ from typing import Any
 
 import rasterio
 import rasterio.env
+from rasterio._path import _UnparsedPath
 from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader
 
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import cache, libgdal, messages
@@ -49,7 +51,7 @@ _SIGNATURE = inspect.signature(rasterio.open)
 _OURS = "VALIDATE_OPEN_OPTIONS"
 
 
-def open_whole(url: Any, *args: Any, **kwargs: Any) -> Any:
+def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
     """Open a dataset as `rasterio.open` does, and over HTTP with its whole header.
 
     If a request for the header fails, GDAL may leave out what it could not read: the georeferencing,
@@ -61,6 +63,8 @@ def open_whole(url: Any, *args: Any, **kwargs: Any) -> Any:
     ----------
     url : str
         A URL, or a path that begins with ``/vsicurl/``. Whatever else `rasterio.open` takes is opened by it.
+    name : str, optional
+        What the dataset is called if that is not `url`: the URL that redirects there.
     *args, **kwargs
         As for `rasterio.open`.
 
@@ -83,14 +87,30 @@ def open_whole(url: Any, *args: Any, **kwargs: Any) -> Any:
     own = options | {_OURS: secrets.token_hex(16)}
     with _turn(vsi_path(url)), rasterio.env.env_ctx_if_needed():
         handle = _open(url, given.get("driver"), own)
+        # rasterio takes over the dataset that GDAL has just opened, with all that is in its memory
+        own["sharing"] = not given.get("thread_safe")
         try:
-            # rasterio takes over the dataset that GDAL has just opened, with all that is in its memory
-            dataset = rasterio.open(**given | own | {"sharing": not given.get("thread_safe")})
+            if name is None or name == url:
+                dataset = rasterio.open(**given | own)
+            else:
+                dataset = DatasetReader(_Renamed(vsi_path(url), name), given.get("driver"), **own)
         finally:
             libgdal.load().GDALClose(handle)  # counts down its users
     dataset.options.clear()
     dataset.options.update(options)
     return dataset
+
+
+class _Renamed(_UnparsedPath):
+    """A path with another name. A signature in the path would show in the dataset's name, and expires."""
+
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__(path)
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
 
 
 def is_http(url: Any) -> bool:

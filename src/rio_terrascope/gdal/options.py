@@ -5,22 +5,32 @@ GDAL looks for an option of an HTTP request in three places: path-specific optio
 thread's configuration, then the process's. Path-specific options confine a token to an origin.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from urllib.parse import urlparse
 
 from rio_terrascope import certificates
-from rio_terrascope.errors import SettingsError
 from rio_terrascope.gdal.libgdal import decoded, get_config_option, get_own_path_option, load
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
 HEADER_FILE = "GDAL_HTTP_HEADER_FILE"
 HEADERS = "GDAL_HTTP_HEADERS"
 
-# If a redirect leads to a signed S3 URL, GDAL goes on there on its own, and sends the header file's
-# lines along. NO stops it. GDAL does not honour it per path, so it is set for the process.
 S3_REDIRECT = "CPL_VSIL_CURL_USE_S3_REDIRECT"
+# These keep the token from other hosts, so they win over the user's own values. GDAL does not honour them
+# per path, so they are set for the process.
+GUARDS = {
+    # YES: if a redirect leads to a signed S3 URL, GDAL goes on there, with the lines of the header file
+    S3_REDIRECT: "NO",
+    # YES: each redirect carries the token to any host
+    "CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT": "IF_SAME_HOST",
+}
+
+# YES: GDAL sends the token to a server whose certificate it has not checked. GDAL honours it per path.
+UNSAFE_TLS = "GDAL_HTTP_UNSAFESSL"
 
 # YES: GDAL reads a GeoTIFF's block offsets when it reads the blocks. NO: when it opens the file.
 LAZY_OFFSETS = "GTIFF_USE_DEFER_STRILE_LOADING"
@@ -97,10 +107,10 @@ def choose_read_options(given: Mapping[str, str], configured: Callable[[str], st
         per_path[certificates.GDAL_VARIABLE] = given[certificates.GDAL_VARIABLE]
     elif bundle := certificates.for_gdal({name: configured(name) or "" for name in certificates.VARIABLES}):
         per_path[bundle.gdal_option] = bundle.path
-    # a token that the user has pasted into the headers would be sent too, and servers refuse two
-    headers = own(HEADERS) or ""
-    if headers != without_authorization(headers):
-        per_path[HEADERS] = without_authorization(headers)
+    per_path[UNSAFE_TLS] = "NO"
+    # A token in the user's headers would be sent too, and servers refuse two. Set in any case, so that the
+    # headers of an inner Env do not add one.
+    per_path[HEADERS] = without_authorization(own(HEADERS) or "")
     for_process = {
         key: given.get(key, default)
         for key, default in PROCESS_OPTIONS.items()
@@ -117,14 +127,23 @@ def options_for_path(prefix: str, header_file: str | PathLike[str], chosen: Read
     return options
 
 
-def refuse_s3_redirect(options: Mapping[str, object]) -> None:
-    """Raise SettingsError if options would let a redirect carry the token to another host."""
-    if S3_REDIRECT in options:
-        raise SettingsError(
-            f"{S3_REDIRECT} is set. Inside a terrascope_env it must be NO, or a redirect to a signed "
-            "S3 URL would carry the token there",
-            next_step="leave it out; it is set to NO while the block lasts",
-        )
+def overridden(configured: Callable[[str], str | None]) -> list[str]:
+    """Return the names of options that the user has configured, and that would put the token at risk."""
+    found = [
+        key
+        for key, value in GUARDS.items()
+        if (own := configured(key)) and own.upper() not in _AS_SAFE[value]
+    ]
+    return [*found, UNSAFE_TLS] if is_true(configured(UNSAFE_TLS)) else found
+
+
+# what a user may have set without a warning, since it is as safe as the value of GUARDS
+_AS_SAFE = {"NO": ("NO", "FALSE", "OFF", "0"), "IF_SAME_HOST": ("IF_SAME_HOST", "NO", "FALSE", "OFF", "0")}
+
+
+def is_true(value: str | None) -> bool:
+    """Tell whether GDAL takes a value for yes."""
+    return bool(value) and str(value).upper() not in _AS_SAFE["NO"]
 
 
 def vsi_path(url: str) -> str:
@@ -143,9 +162,43 @@ def vsi_prefixes(settings: Settings) -> Iterator[str]:
 
 
 def without_authorization(headers: str) -> str:
-    """Return a GDAL_HTTP_HEADERS value, comma-separated, without its Authorization lines."""
-    lines = headers.split(",")
-    return ",".join(line for line in lines if not line.strip().lower().startswith("authorization:"))
+    """Return a GDAL_HTTP_HEADERS value without its Authorization lines."""
+    lines = _header_lines(headers)
+    kept = [line for line in lines if not _is_authorization(line)]
+    return headers if kept == lines else ",".join(map(_quoted, kept))
+
+
+def with_authorization(headers: str, access_token: str) -> str:
+    """Return a GDAL_HTTP_HEADERS value with a token in place of its own Authorization lines."""
+    kept = [line for line in _header_lines(headers) if not _is_authorization(line)]
+    return ",".join(map(_quoted, [*kept, f"Authorization: Bearer {access_token}"]))
+
+
+def _header_lines(headers: str) -> list[str]:
+    """Split as GDAL does: at line breaks if there is a CR LF, else at commas outside of quotes."""
+    found = re.findall(r"[^\r\n]+", headers) if "\r\n" in headers else _at_commas(headers)
+    # GDAL sends a line break inside a header as it is, so a header may hold several lines
+    return [line for header in found for line in re.split(r"[\r\n]+", header)]
+
+
+def _is_authorization(line: str) -> bool:
+    return re.split("[:;]", line)[0].strip().lower() == "authorization"
+
+
+def _at_commas(headers: str) -> list[str]:
+    """Split at commas outside of double quotes, and remove the quotes, as GDAL's CSLTokenizeString2 does."""
+    parts = re.findall(r'((?:"(?:\\["\\]|[^"])*(?:"|$)|[^",])+)', headers)
+    return [re.sub(r'"((?:\\["\\]|[^"])*)(?:"|$)', _unescaped, part) for part in parts]
+
+
+def _unescaped(quoted: re.Match[str]) -> str:
+    return re.sub(r'\\(["\\])', r"\1", quoted[1])
+
+
+def _quoted(header: str) -> str:
+    if "," not in header and '"' not in header:
+        return header
+    return '"' + re.sub(r'(["\\])', r"\\\1", header) + '"'
 
 
 def as_text(value: object) -> str:
@@ -161,6 +214,11 @@ class AppliedOptions:
 
     They are set without rasterio on purpose: each time the main thread leaves an inner `rasterio.Env`,
     as `rasterio.open` does, the options of the outer one vanish for a moment in other threads.
+
+    An inner Env that names an option of the process clears it when it is left. GDAL then looks into the
+    environment of the process, so the value is there too: in C's environment, which rasterio leaves alone,
+    and not in `os.environ`, which keeps what the user has set.
+
     Not thread-safe: the caller holds a lock.
     """
 
@@ -171,19 +229,31 @@ class AppliedOptions:
     def apply(self, wanted: Mapping[Option, str]) -> None:
         """Set all of `wanted`, and restore what earlier calls have set and `wanted` leaves out."""
         for option in [option for option in self._now if option not in wanted]:
-            _set(option, self._before.pop(option))
-            del self._now[option]
+            _restore(option, self._now.pop(option), self._before.pop(option))
         for option, value in wanted.items():
             if option not in self._now:
                 self._before[option] = _get(option)
             if self._now.get(option) != value:
                 _set(option, value)
                 self._now[option] = value
+        self.put_right()
+
+    def put_right(self) -> None:
+        """Set the process's options again if an Env has changed them. Only `GUARDS` win over a value."""
+        for (prefix, key), value in self._now.items():
+            if prefix is None:
+                found = _get((None, key))
+                if found is None or (key in GUARDS and found != value):
+                    _set((None, key), value)
+
+    def value(self, key: str) -> str | None:
+        """Return the value that is set for the process here; None if the option is not."""
+        return self._now.get((None, key))
 
     def configured(self, key: str) -> str | None:
         """Return a configuration option as GDAL would see it without the options applied here."""
         if (None, key) in self._now:
-            return self._before[None, key]
+            return self._before[None, key] or os.environ.get(key)
         return get_config_option(key)
 
 
@@ -195,10 +265,25 @@ def _get(option: Option) -> str | None:
     return decoded(load().CPLGetGlobalConfigOption(key.encode(), None))
 
 
-def _set(option: Option, value: str | None) -> None:
+def _set(option: Option, value: str) -> None:
     prefix, key = option
-    encoded = None if value is None else value.encode()
+    if prefix is not None:
+        load().VSISetPathSpecificOption(prefix.encode(), key.encode(), value.encode())
+    else:
+        os.putenv(key, value)
+        load().CPLSetConfigOption(key.encode(), value.encode())
+
+
+def _restore(option: Option, value: str, before: str | None) -> None:
+    """Put back what `_set` has replaced, unless somebody has set the option since."""
+    prefix, key = option
+    encoded = None if before is None else before.encode()
     if prefix is not None:
         load().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
+        return
+    if key in os.environ:
+        os.putenv(key, os.environ[key])
     else:
+        os.unsetenv(key)
+    if _get(option) in (value, None):
         load().CPLSetConfigOption(key.encode(), encoded)

@@ -25,6 +25,7 @@ from .journal import ServerName
 DOWNLOAD = "/download/"
 OPEN = f"{DOWNLOAD}open/"
 REDIRECT = f"{DOWNLOAD}redirect/"
+SIGNATURE = "X-Amz-Signature"
 
 SHORT_RANGE = 2**22
 """Ranges of fewer bytes are read on the event loop: a block or two, a few milliseconds at most."""
@@ -122,17 +123,26 @@ def _answer_short_range(
 class OpenSite(Site):
     """The open server: its files need no token.
 
+    Like S3, it answers 400 to a signed URL with an Authorization header: one kind of access at a time.
+
     Parameters
     ----------
     files : Files
         The files to serve.
+    origins : mapping
+        The origins of the servers, by name, for redirects.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, origins: Mapping[ServerName, str]) -> None:
         self._files = files
+        self._origins = origins
 
     def answer(self, incoming: IncomingRequest, credentials: Credentials) -> ASGIApp:
         """Answer one request."""
+        if SIGNATURE in incoming.query and incoming.authorizations:
+            return PlainTextResponse("Only one auth mechanism allowed", 400)
+        if incoming.path.startswith(REDIRECT):
+            return _redirect(incoming, self._origins)
         return self._files.answer(incoming)
 
 
@@ -191,7 +201,7 @@ class DataSite(Site):
             if any(part in f"{path}?{incoming.query}" for part in self._faults.denied):
                 return HTMLResponse("<html><body><h1>403 Forbidden</h1></body></html>\n", 403)
         if path.startswith(REDIRECT):
-            return self._redirect(path.removeprefix(REDIRECT), incoming.query)
+            return _redirect(incoming, self._origins)
         return self._files.answer(incoming, ranges=self._faults.ranges)
 
     def _unauthorized(self) -> Response:
@@ -200,18 +210,16 @@ class DataSite(Site):
         challenge = {"WWW-Authenticate": 'Bearer realm="terrascope", error="invalid_token"'}
         return PlainTextResponse("Unauthorized", 401, challenge)
 
-    def _redirect(self, rest: str, query: str) -> Response:
-        """Answer /download/redirect/<server>/<status>/<path> or /download/redirect/signed/<path>."""
-        kind, _, rest = rest.partition("/")
-        if kind == "signed":
-            query = "&".join(filter(None, [_signature(), query]))
-            server, status = "other", "302"
-        else:
-            server, (status, _, rest) = kind, rest.partition("/")
-        origin = {"data": self._origins["data"], "other": self._origins["other"]}.get(server)
-        if origin is None or status not in ("301", "302", "303", "307", "308"):
-            return PlainTextResponse("Not Found", 404)
-        return RedirectResponse(origin + quote(DOWNLOAD + rest) + (f"?{query}" if query else ""), int(status))
+
+def _redirect(incoming: IncomingRequest, origins: Mapping[ServerName, str]) -> Response:
+    """Answer /download/redirect/<kind>/<status>/<path>. The kind is "data", "other" or "signed"."""
+    kind, _, rest = incoming.path.removeprefix(REDIRECT).partition("/")
+    status, _, rest = rest.partition("/")
+    origin = {"data": origins["data"], "other": origins["other"], "signed": origins["other"]}.get(kind)
+    if origin is None or status not in ("301", "302", "303", "307", "308"):
+        return PlainTextResponse("Not Found", 404)
+    query = "&".join(filter(None, [_signature() if kind == "signed" else "", incoming.query]))
+    return RedirectResponse(origin + quote(DOWNLOAD + rest) + (f"?{query}" if query else ""), int(status))
 
 
 def _signature() -> str:
@@ -224,6 +232,6 @@ def _signature() -> str:
             "X-Amz-Date": time.strftime("%Y%m%dT%H%M%SZ", now),
             "X-Amz-Expires": "3600",
             "X-Amz-SignedHeaders": "host",
-            "X-Amz-Signature": secrets.token_hex(32),
+            SIGNATURE: secrets.token_hex(32),
         }
     )

@@ -206,30 +206,34 @@ class Sandbox(Controls):
         self,
         path: str = "",
         *,
-        to: Literal["other", "data"] = "other",
+        to: Literal["other", "data", "signed"] = "other",
         status: Literal[301, 302, 303, 307, 308] = 302,
+        at: Literal["data", "other"] = "data",
     ) -> str:
-        """Return a URL on the data server that redirects to the same path on another server.
+        """Return a URL that redirects to the same path on another server.
 
         Parameters
         ----------
         path : str
-            As for `url`.
-        to : {"other", "data"}
-            The server to redirect to.
+            As for `url`. If it is a URL from this method, the redirects form a chain.
+        to : {"other", "data", "signed"}
+            The server to redirect to. "signed" is the open server, with a signature like S3's in the
+            query. Like S3, it answers 400 if an Authorization header comes with a signature.
         status : int
             The status of the redirect.
+        at : {"data", "other"}
+            The server that redirects. The data server demands a token, as for every URL.
 
         Returns
         -------
         str
-            The URL. It demands a token, like every URL on the data server.
+            The URL.
         """
-        return f"{self.origin}/download/redirect/{to}/{status}/{self._below_download(path)}"
+        return f"{self._origin(at)}/download/redirect/{to}/{status}/{self._below_download(path)}"
 
     def signed_redirect_url(self, path: str = "") -> str:
-        """Return a URL on the data server that redirects to the open server, with a signature like S3's."""
-        return f"{self.origin}/download/redirect/signed/{self._below_download(path)}"
+        """Return a URL on the data server that redirects (302) to the open server, with a signature."""
+        return self.redirect_url(path, to="signed")
 
     def _path(self, path: str) -> str:
         parts = urlsplit(path)

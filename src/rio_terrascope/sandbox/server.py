@@ -124,7 +124,7 @@ async def serve(config: Mapping[str, Any], replies: BinaryIO) -> None:
             "catalogue": CatalogueSite(
                 origins["catalogue"], origins["data"], identity.issuer, files, config["archive"]
             ),
-            "other": OpenSite(files),
+            "other": OpenSite(files, origins),
         }
         tasks = [
             asyncio.create_task(

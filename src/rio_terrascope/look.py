@@ -1,0 +1,191 @@
+"""One look at a URL before GDAL opens it: where it leads, found out without sending the token elsewhere.
+
+If an origin redirects a request, GDAL may repeat it at the other host with all lines of the header file. So
+GDAL is never given such a URL. It opens what the URL leads to, as a URL of another host: without a token.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from rio_terrascope import certificates
+from rio_terrascope.auth.oidc import Token
+from rio_terrascope.http import new_session
+
+REMEMBERED = 60.0  # seconds
+MOST_REDIRECTS = 10  # as in GDAL
+_MOST_URLS = 1000
+_TRANSIENT = (429, 500, 502, 503, 504)  # GDAL tries these again, too
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a server says about a URL.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status of the last answer.
+    final_url : str
+        Where the redirects end; the URL itself, to the letter, if there are none.
+    content_type : str
+        Of the last answer; empty if it has none.
+    """
+
+    status: int
+    final_url: str
+    content_type: str = ""
+
+    @property
+    def is_page(self) -> bool:
+        """Whether the answer is a web page."""
+        return self.content_type.startswith("text/html")
+
+
+def look(
+    url: str,
+    token: Token,
+    *,
+    retries: int = 3,
+    delay: float = 0.5,
+    timeout: tuple[float, float] = (10.0, 30.0),
+) -> Look:
+    """Ask for a URL's first bytes, and follow its redirects. Only the URL's own origin gets the token.
+
+    A good answer is remembered for 60 s. Threads that ask for one URL at a time share one request.
+
+    Parameters
+    ----------
+    url : str
+        A URL, or a path that begins with ``/vsicurl/``.
+    token : Token
+    retries, delay : int, float
+        How often to ask again after a passing trouble, and the seconds before the first time. The pause
+        doubles each time.
+    timeout : tuple of float
+        The seconds to connect, and the seconds between two bytes.
+
+    Returns
+    -------
+    Look
+
+    Raises
+    ------
+    OSError
+        If the origin does not answer, or redirects too often. It may be any error of `requests`.
+    """
+    url = _plain(url)
+    with _lock:
+        memory = _memories.setdefault(url, _Memory())
+        _memories.move_to_end(url)
+        if len(_memories) > _MOST_URLS:
+            _memories.popitem(last=False)
+    with memory.lock:
+        if memory.seen is not None and time.monotonic() - memory.at < REMEMBERED:
+            return memory.seen
+        seen = _ask(url, token, retries, delay, timeout)
+        if 200 <= seen.status < 300:
+            memory.seen, memory.at = seen, time.monotonic()
+            memory.targets.add(seen.final_url)
+        return seen
+
+
+def forget(beginning: str) -> list[str]:
+    """Forget what was seen at all URLs that begin so, and return the URLs that they led to."""
+    beginning = _plain(beginning)
+    with _lock:
+        forgotten = {url: _memories.pop(url) for url in list(_memories) if url.startswith(beginning)}
+    return [target for url, memory in forgotten.items() for target in memory.targets.copy() if target != url]
+
+
+@dataclass
+class _Memory:
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held while the URL is asked
+    seen: Look | None = None
+    at: float = 0.0  # on the monotonic clock
+    targets: set[str] = field(default_factory=set)  # all that the URL has led to
+
+
+_memories: OrderedDict[str, _Memory] = OrderedDict()  # by URL, the one used last at the end
+_lock = threading.Lock()  # never held over a request
+
+
+def _ask(url: str, token: Token, retries: int, delay: float, timeout: tuple[float, float]) -> Look:
+    """Ask until an answer is more than a passing trouble, or it has lasted too long."""
+    for pause in (delay * 2**attempt for attempt in range(retries)):
+        try:
+            seen = _follow(url, token, timeout)
+            if seen.status not in _TRANSIENT:
+                return seen
+        except (requests.exceptions.SSLError, requests.TooManyRedirects):
+            raise
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            pass
+        time.sleep(pause)
+    return _follow(url, token, timeout)
+
+
+def _follow(url: str, token: Token, timeout: tuple[float, float]) -> Look:
+    here, origin = url, _origin(url)
+    for _ in range(MOST_REDIRECTS + 1):
+        at_home = _origin(here) == origin
+        try:
+            answer = _first_bytes(here, token if at_home else None, timeout)
+        except OSError:
+            if at_home:
+                raise
+            # GDAL opens what is not at the origin without the token, so its own error will do
+            return Look(200, here)
+        location = answer.headers.get("Location", "")
+        if not answer.is_redirect or not location:
+            final = here if here == url else answer.url or here
+            return Look(answer.status_code, final, answer.headers.get("Content-Type", ""))
+        here = _next(here, location)
+    raise requests.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects in a row")
+
+
+def _first_bytes(url: str, token: Token | None, timeout: tuple[float, float]) -> requests.Response:
+    access_token = token.access_token if token else None
+    headers = {"Range": "bytes=0-255", "Accept-Encoding": "identity"}
+    with (
+        new_session(url, certificates.for_gdal(), access_token=access_token) as session,
+        session.get(url, headers=headers, stream=True, timeout=timeout) as answer,
+    ):
+        return answer
+
+
+def _next(here: str, location: str) -> str:
+    """Return the URL that a redirect leads to."""
+    try:
+        target = urljoin(here, location)
+        if urlsplit(target).scheme in _PORTS and urlsplit(target).hostname:
+            return target
+    except ValueError:
+        pass
+    raise requests.exceptions.InvalidURL("it redirects to something that is not an http(s):// URL")
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+
+
+def _plain(url: str) -> str:
+    return url.removeprefix("/vsicurl/")
+
+
+def _after_fork_in_child() -> None:
+    # threads of the parent may have held a lock, and do not survive a fork
+    global _lock
+    _lock = threading.Lock()
+    _memories.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)
