@@ -373,7 +373,7 @@ class TerrascopeEnv(rasterio.Env):
             return self._open(seen.final_url, url, *args, **kwargs), None
 
     def _look(self, url: str, token: Token) -> Look:
-        """Look at a URL, with the patience that GDAL has there."""
+        """Look at a URL, with the patience that GDAL has there, and forget a file that has been replaced."""
 
         def number(key: str) -> float:
             value = libgdal.get_path_option(vsi_path(url), key) or ""
@@ -383,15 +383,25 @@ class TerrascopeEnv(rasterio.Env):
                 return float(PATH_OPTIONS[key])
 
         try:
-            return look(
+            seen = look(
                 url,
                 token,
+                if_changed=cache.forget,
                 retries=int(number("GDAL_HTTP_MAX_RETRY")),
                 delay=number("GDAL_HTTP_RETRY_DELAY"),
                 timeout=(number("GDAL_HTTP_CONNECTTIMEOUT"), number("GDAL_HTTP_LOW_SPEED_TIME")),
             )
         except OSError as error:
             raise messages.no_answer(url, error) from None  # its traceback may hold the token
+        if seen.is_multipart:
+            raise RasterioIOError(
+                with_next_step(
+                    f"{url.partition('?')[0]}: the server answers a request for one range with several parts "
+                    "(multipart/byteranges), which GDAL would take for the file",
+                    "tell the people that run the server",
+                )
+            )
+        return seen
 
     def _open(self, url: str, name: str, *args: Any, **kwargs: Any) -> Any:
         try:

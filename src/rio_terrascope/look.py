@@ -1,4 +1,4 @@
-"""One look at a URL before GDAL opens it: where it leads, found out without sending the token elsewhere.
+"""One look at a URL before GDAL opens it: where it leads, and whether the file is still the same.
 
 If an origin redirects a request, GDAL may repeat it at the other host with all lines of the header file. So
 GDAL is never given such a URL. It opens what the URL leads to, as a URL of another host: without a token.
@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
@@ -36,22 +37,31 @@ class Look:
         Where the redirects end; the URL itself, to the letter, if there are none.
     content_type : str
         Of the last answer; empty if it has none.
+    version : tuple of str
+        The ETag, the Last-Modified date and the size of the file, as far as the last answer names them.
     """
 
     status: int
     final_url: str
     content_type: str = ""
+    version: tuple[str, str, str] = ("", "", "")
 
     @property
     def is_page(self) -> bool:
         """Whether the answer is a web page."""
         return self.content_type.startswith("text/html")
 
+    @property
+    def is_multipart(self) -> bool:
+        """Whether the server answers one range as if it were several. GDAL takes all of that for the file."""
+        return self.content_type.startswith("multipart/")
+
 
 def look(
     url: str,
     token: Token,
     *,
+    if_changed: Callable[[str], object],
     retries: int = 3,
     delay: float = 0.5,
     timeout: tuple[float, float] = (10.0, 30.0),
@@ -65,6 +75,9 @@ def look(
     url : str
         A URL, or a path that begins with ``/vsicurl/``.
     token : Token
+    if_changed : callable
+        Called with the final URL if the file is not known to be the one that was seen last. No other thread
+        gets the new look before it returns.
     retries, delay : int, float
         How often to ask again after a passing trouble, and the seconds before the first time. The pause
         doubles each time.
@@ -90,7 +103,9 @@ def look(
         if memory.seen is not None and time.monotonic() - memory.at < REMEMBERED:
             return memory.seen
         seen = _ask(url, token, retries, delay, timeout)
-        if 200 <= seen.status < 300:
+        if 200 <= seen.status < 300 and not seen.is_multipart:
+            if memory.seen is None or memory.seen.version != seen.version:
+                if_changed(seen.final_url)
             memory.seen, memory.at = seen, time.monotonic()
             memory.targets.add(seen.final_url)
         return seen
@@ -145,9 +160,16 @@ def _follow(url: str, token: Token, timeout: tuple[float, float]) -> Look:
         location = answer.headers.get("Location", "")
         if not answer.is_redirect or not location:
             final = here if here == url else answer.url or here
-            return Look(answer.status_code, final, answer.headers.get("Content-Type", ""))
+            return _read(answer, final)
         here = _next(here, location)
     raise requests.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects in a row")
+
+
+def _read(answer: requests.Response, final_url: str) -> Look:
+    said = answer.headers
+    size = said.get("Content-Range", "").rpartition("/")[2] or said.get("Content-Length", "")
+    version = (said.get("ETag", ""), said.get("Last-Modified", ""), size)
+    return Look(answer.status_code, final_url, said.get("Content-Type", ""), version)
 
 
 def _first_bytes(url: str, token: Token | None, timeout: tuple[float, float]) -> requests.Response:

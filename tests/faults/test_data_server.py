@@ -12,7 +12,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from helpers import tokens_sent
-from rio_terrascope import TerrascopeError, read_windows, terrascope_env
+from rio_terrascope import TerrascopeError, look, read_bbox, read_windows, sample, terrascope_env
 
 # short waits, so that the tests are quick
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}
@@ -28,7 +28,7 @@ LASTING = [
     case("401 with a valid token", '`AccessDeniedError`: "401"', "3", lambda s: s.fail(401, times=None)),
     case("403", '`AccessDeniedError`: "403", "licence"', "2", lambda s: s.fail(403, times=None)),
     case("404", '`RasterioIOError`: "404"', "1", lambda s: s.fail(404, times=None)),
-    case("login page", '`AccessDeniedError`: "login page"', "7", lambda s: s.fail(200, times=None, **HTML)),
+    case("login page", '`AccessDeniedError`: "login page"', "9", lambda s: s.fail(200, times=None, **HTML)),
     *[
         case(
             str(status),
@@ -47,13 +47,13 @@ LASTING = [
     case(
         "reset in the middle of the header",
         '`RasterioIOError`: "breaks in the middle of the header"',
-        "4",
+        "5",
         lambda s: s.reset(times=None, after=3000),
     ),
     case(
         "short body",
         '`RasterioIOError`: "breaks in the middle of the header"',
-        "4",
+        "5",
         lambda s: s.truncate(times=None, after=3000),
     ),
     case(
@@ -70,13 +70,13 @@ LASTING = [
     ),
     case(
         "stalled connection",
-        '`RasterioIOError`: "Operation too slow"',
+        '`RasterioIOError`: "it took too long"',
         "at most 4",
         lambda s: s.hang(times=None),
     ),
     case(
         "redirect to itself",
-        '`RasterioIOError`: "Maximum (10) redirects followed"',
+        '`RasterioIOError`: "more than 10 redirects"',
         "11",
         lambda s: s.fail(302, times=None, match=".tif", headers={"Location": s.url()}),
     ),
@@ -146,25 +146,25 @@ def assert_same_layout(src, local):
 
 PASSING = [
     *[
-        case(f"{status} twice", "right pixels", "at most 8", lambda s, n=status: s.fail(n, times=2))
+        case(f"{status} twice", "right pixels", "at most 9", lambda s, n=status: s.fail(n, times=2))
         for status in (429, 500, 502, 503)
     ],
     case(
         "429 with Retry-After, which GDAL does not heed",
         "right pixels",
-        "at most 8",
+        "at most 9",
         lambda s: s.fail(429, headers={"Retry-After": "3600"}),
     ),
-    case("connection reset twice", "right pixels", "at most 8", lambda s: s.reset(times=2)),
+    case("connection reset twice", "right pixels", "at most 9", lambda s: s.reset(times=2)),
     case(
         "reset in the middle of several blocks once",
         "right pixels",
-        "at most 8",
+        "at most 9",
         lambda s: s.reset(after=3000),
     ),
-    case("several blocks cut short once", "right pixels", "at most 8", lambda s: s.truncate(after=3000)),
-    case("wrong Content-Range", "right pixels", "at most 6", lambda s: s.wrong_content_range(times=None)),
-    case("slow drip", "right pixels", "at most 6", lambda s: s.drip(0.002, times=None)),
+    case("several blocks cut short once", "right pixels", "at most 9", lambda s: s.truncate(after=3000)),
+    case("wrong Content-Range", "right pixels", "at most 7", lambda s: s.wrong_content_range(times=None)),
+    case("slow drip", "right pixels", "at most 7", lambda s: s.drip(0.002, times=None)),
 ]
 
 
@@ -214,6 +214,75 @@ def test_a_header_cut_short_anywhere(sandbox, local, reads_right, after):
         with src:
             assert_same_layout(src, local)
             reads_right(src)
+
+
+ONE_HEADER_REQUEST = {
+    "401": lambda s, skip: s.fail(401, skip=skip),
+    "403": lambda s, skip: s.fail(403, skip=skip),
+    "404": lambda s, skip: s.fail(404, skip=skip),
+    "login page": lambda s, skip: s.fail(200, skip=skip, **HTML),
+    "empty body": lambda s, skip: s.fail(200, body="", skip=skip),
+    "empty range": lambda s, skip: s.fail(206, body="", skip=skip),
+    "two resets": lambda s, skip: s.reset(times=2, skip=skip),
+    "cut short": lambda s, skip: s.truncate(after=1000, skip=skip),
+}
+
+
+@pytest.mark.fault(
+    "one of the requests for a long header fails, whichever and however",
+    sees="right pixels, or an error",
+    requests="at most 30",
+)
+@pytest.mark.parametrize("prepare", ONE_HEADER_REQUEST.values(), ids=ONE_HEADER_REQUEST)
+def test_one_request_for_a_long_header(row, sandbox, big_header, prepare):
+    """libtiff only warns, and leaves out what it could not read: the CRS, the transform, the colours."""
+    url = sandbox.add_file(big_header, "/download/big-header.tif")
+    window = Window(1000, 1000, 300, 300)
+    right = 0
+    with terrascope_env(**SOON) as env, rasterio.open(big_header) as local:
+        for skip in range(12):
+            env.forget()
+            sandbox.clear()
+            prepare(sandbox, skip)
+            try:
+                with env.open(url) as src:
+                    assert_same_layout(src, local)
+                    assert src.tags() == local.tags()
+                    part = {"out_shape": (256, 256)}
+                    np.testing.assert_array_equal(src.read(1, **part), local.read(1, **part))
+                    np.testing.assert_array_equal(src.read(1, window=window), local.read(1, window=window))
+                right += 1
+            except (RasterioIOError, TerrascopeError):
+                pass
+            row.costs(sandbox.requests("data"))
+            sandbox.heal()
+    assert right >= 8
+
+
+@pytest.mark.parametrize("prepare", ONE_HEADER_REQUEST.values(), ids=ONE_HEADER_REQUEST)
+@pytest.mark.parametrize("way", ["read_bbox", "read_windows", "sample"])
+def test_one_request_for_a_long_header_in_bulk(sandbox, big_header, prepare, way):
+    url = sandbox.add_file(big_header, "/download/big-header.tif")
+    with rasterio.open(big_header) as local:
+        bounds, crs = local.window_bounds(Window(1000, 1000, 300, 300)), local.crs
+        pixels = local.read(1, window=Window(1000, 1000, 300, 300))
+        points = [local.xy(1000 + n, 1000 + n) for n in range(0, 300, 10)]
+
+    def read():
+        if way == "read_bbox":
+            return read_bbox(url, bounds, crs=crs)[0][0], pixels
+        if way == "read_windows":
+            return next(read_windows([(url, Window(1000, 1000, 300, 300))]))[0], pixels
+        return sample(url, points, crs=crs).data[:, 0], pixels.diagonal()[::10]
+
+    with terrascope_env(**SOON) as env:
+        for skip in range(12):
+            env.forget()
+            prepare(sandbox, skip)
+            with contextlib.suppress(RasterioIOError, TerrascopeError):
+                seen, expected = read()
+                np.testing.assert_array_equal(seen, expected)
+            sandbox.heal()
 
 
 @contextlib.contextmanager
@@ -338,8 +407,7 @@ def test_a_failure_that_gdal_remembers(row, sandbox, reads_right, way):
         if way == "refresh":
             env.refresh()
         else:
-            with pytest.raises(RasterioIOError):
-                env.open(sandbox.url())
+            env.open(sandbox.url()).close()
         with rasterio.open(sandbox.url()) as src:
             reads_right(src)
 
@@ -467,6 +535,94 @@ def test_uncompressed_file_replaced(row, sandbox, versions, replaced):
         assert 1 in found
         assert "torn" in found
         row.costs(sandbox.requests("data"))
+
+
+@pytest.mark.fault(
+    "file replaced between two opens with `env.open`, a minute apart",
+    sees="right pixels, of the new file",
+    requests="at most 25 for 16 blocks",
+)
+@pytest.mark.parametrize("compress", [None, "deflate"])
+@pytest.mark.parametrize("first", ["env.open", "plain"])
+def test_file_replaced_between_two_opens(row, sandbox, tmp_path, monkeypatch, versions, compress, first):
+    """GDAL goes on with the bytes, and the size, of the file that it has seen first."""
+    monkeypatch.setattr(look, "REMEMBERED", 0)  # seconds
+    file = tmp_path / "replaced.tif"
+    write(file, versions[0], compress)
+    url = sandbox.add_file(file, "/download/replaced.tif")
+    with terrascope_env(**SOON) as env:
+        with (env.open if first == "env.open" else rasterio.open)(url) as src:
+            src.read(1, window=Window(0, 0, BLOCK, BLOCK))
+        write(tmp_path / "next", versions[1], compress)
+        (tmp_path / "next").replace(file)
+        sandbox.clear()
+        with env.open(url) as src:
+            assert outcomes(src, versions) == [1] * 16
+        row.costs(sandbox.requests("data"))
+
+
+@pytest.mark.fault(
+    "several parts (multipart/byteranges) in answer to one range, when a file is opened",
+    sees='`RasterioIOError`: "several parts"',
+    requests="1",
+)
+@pytest.mark.parametrize("target", ["origin", "elsewhere"])
+def test_several_parts(row, sandbox, tmp_path, versions, target):
+    write(tmp_path / "parts.tif", versions[0], None)
+    url = sandbox.add_file(tmp_path / "parts.tif", "/download/parts.tif")
+    if target == "elsewhere":
+        url = sandbox.redirect_url(url)
+    with terrascope_env(**SOON) as env:
+        sandbox.multipart(times=None, server="data" if target == "origin" else "other")
+        with pytest.raises(RasterioIOError) as raised:
+            env.open(url)
+        row.shows(raised.value)
+        row.costs(sandbox.requests("data"))
+        sandbox.heal()
+        with env.open(url) as src:
+            assert outcomes(src, versions) == [0] * 16
+
+
+def read_in_parts(sandbox, tmp_path, versions, read):
+    """Open an uncompressed file, and read one block of it in several parts."""
+    write(tmp_path / "parts.tif", versions[0], None)
+    url = sandbox.add_file(tmp_path / "parts.tif", "/download/parts.tif")
+    window = Window(300, 300, 100, 100)
+    with terrascope_env(**SOON) as env, env.open(url) as src:
+        sandbox.clear()
+        sandbox.multipart()
+        seen = read(src, url, window)
+    return seen, versions[0][window.toslices()]
+
+
+@pytest.mark.fault(
+    "several parts in answer to one range, uncompressed file that is open",
+    sees="WRONG: the lines between the parts are taken for pixels, and no error",
+    requests="1",
+)
+def test_several_parts_while_open(row, sandbox, tmp_path, versions):
+    """GDAL looks at neither Content-Type nor Content-Range."""
+    seen, right = read_in_parts(
+        sandbox, tmp_path, versions, lambda src, url, window: src.read(1, window=window)
+    )
+    assert (seen != right).any()
+    row.costs(sandbox.requests("data"))
+
+
+@pytest.mark.xfail(reason="the bulk functions will fetch without GDAL", strict=True)
+@pytest.mark.parametrize("way", ["read_windows", "sample"])
+def test_several_parts_in_bulk(sandbox, tmp_path, versions, way):
+    def read(src, url, window):
+        if way == "read_windows":
+            return next(read_windows([(url, window)]))[0]
+        points = [src.xy(row, column) for row in range(300, 400) for column in range(300, 400)]
+        return sample(url, points, crs=src.crs).data.reshape(100, 100)
+
+    try:
+        seen, right = read_in_parts(sandbox, tmp_path, versions, read)
+    except RasterioIOError:
+        return
+    np.testing.assert_array_equal(seen, right)
 
 
 ONE_READ = {

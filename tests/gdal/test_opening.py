@@ -19,7 +19,7 @@ def test_threads_that_open_one_url_wait_for_the_first(sandbox, in_threads):
         in_threads(*[lambda: env.open(sandbox.url()).close()] * 8)
     methods = [request.method for request in sandbox.requests("data")]
     assert methods.count("HEAD") == 1
-    assert len(methods) <= 4
+    assert len(methods) <= 5
     assert len(opening._turns) == 0
 
 
@@ -120,7 +120,7 @@ def test_arguments_are_those_of_rasterio(sandbox, local):
         with env.open(sandbox.url(), "r", "GTiff", num_threads=2, Overview_Level=1) as src:
             assert src.shape == tuple(-(-side // 4) for side in local.shape)
             assert src.options == {"num_threads": 2, "Overview_Level": 1}
-        with env.open(sandbox.url().replace("http:", "HTTP:") + ";ignored#too") as src:
+        with env.open(sandbox.url().replace("http:", "HTTP:")) as src:
             assert src.name == sandbox.url()
             assert_same_pixels(src, local, some_windows(1))
         with pytest.raises(rasterio.errors.RasterioIOError):
