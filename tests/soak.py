@@ -1,5 +1,7 @@
 """Read for a long time while faults occur at random: ``python tests/soak.py --minutes 60``.
 
+With ``--freeze``, only the two faults occur that make GDAL report errors while other threads wait for it.
+
 Threads and processes read a tile in every supported way, from a sandbox with tokens of 5 s, and compare
 every pixel with the file, while the token endpoint and the data server have one fault after another. A read
 that raises is repeated, as a user would do. Exits with 1 if a pixel was wrong, a read kept failing, a token
@@ -35,7 +37,7 @@ THREADS_OF_A_CHILD = 2  # in each of the two child processes
 LIFETIME = 5.0  # of a token, in seconds
 TRIES = 40  # before a read counts as failed, half a second apart
 REST = 0.1  # the longest pause between two reads of a thread, in seconds
-TO_END = 180  # seconds after its time until a process that has not ended counts as hanging
+STANDS_STILL = 90  # seconds without any read, right or not, until a process prints its stacks and ends
 
 # Give up a hanging connection after 2 s instead of 30, and cache little.
 OPTIONS = {"GDAL_HTTP_LOW_SPEED_TIME": 2, "GDAL_CACHEMAX": 64}
@@ -145,18 +147,26 @@ class Reader:
 
 
 def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -> Counter[str]:
+    """Read in threads. If none of them gets anywhere, print the stacks of all, and end the process.
+
+    The watch is faulthandler's, which does not need the GIL.
+    """
     readers = [Reader(env, urls, open_url, file, seed + number) for number in range(threads)]
     running = [threading.Thread(target=reader.run, args=(ended,)) for reader in readers]
+    faulthandler.dump_traceback_later(STANDS_STILL, exit=True)
     for thread in running:
         thread.start()
-    for thread in running:
-        thread.join()
+    before = 0
+    while any(thread.is_alive() for thread in running):
+        if (done := sum(reader.counts.total() for reader in readers)) > before:
+            faulthandler.dump_traceback_later(STANDS_STILL, exit=True)
+            before = done
+        time.sleep(1)
     return sum((reader.counts for reader in readers), Counter())
 
 
-def child(pipe, limit, *where) -> None:
+def child(pipe, *where) -> None:
     """Read, in a child process, until the parent sends a message or ends."""
-    faulthandler.dump_traceback_later(limit, exit=True)
     ended = threading.Event()
 
     def wait() -> None:
@@ -211,22 +221,31 @@ def faults(sandbox: Sandbox) -> dict[str, object]:
     }
 
 
+def freezing_faults(sandbox: Sandbox) -> dict[str, object]:
+    """Return the faults that make GDAL report errors while a thread fetches what others wait for."""
+
+    def slow_without_ranges() -> None:
+        sandbox.latency(0.1)
+        sandbox.no_ranges()
+
+    return {"no Range support": sandbox.no_ranges, "the same, and a slow network": slow_without_ranges}
+
+
 class Trouble(threading.Thread):
     """Causes one fault after another, and counts them."""
 
-    def __init__(self, sandbox: Sandbox, ended: threading.Event, seed: int) -> None:
+    def __init__(self, sandbox: Sandbox, kinds: dict[str, object], ended: threading.Event, seed: int) -> None:
         super().__init__(name="trouble")
-        self.sandbox, self.ended, self.random = sandbox, ended, random.Random(seed)
+        self.sandbox, self.kinds, self.ended, self.random = sandbox, kinds, ended, random.Random(seed)
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
-        kinds = faults(self.sandbox)
         waiting: list[str] = []
         while not self.ended.wait(self.random.uniform(0.2, 1.0)):
             if not waiting:  # so that all occur equally often
-                waiting = self.random.sample(list(kinds), len(kinds))
+                waiting = self.random.sample(list(self.kinds), len(self.kinds))
             name = waiting.pop()
-            kinds[name]()
+            self.kinds[name]()
             self.counts[name] += 1
             self.ended.wait(self.random.uniform(0.2, 2.0))
             self.heal()
@@ -277,17 +296,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--freeze", action="store_true", help="only the faults that once froze the process")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="terrascope-soak-")))
         os.environ["XDG_RUNTIME_DIR"] = str(runtime)
         sandbox = stack.enter_context(Sandbox(token_lifetime=LIFETIME))
         os.environ.update(sandbox.environ)
-        failed = soak(sandbox, options.minutes * 60, options.seed, runtime)
+        kinds = (freezing_faults if options.freeze else faults)(sandbox)
+        failed = soak(sandbox, kinds, options.minutes * 60, options.seed, runtime)
     sys.exit(failed)
 
 
-def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
+def soak(sandbox: Sandbox, kinds: dict[str, object], seconds: float, seed: int, runtime: Path) -> bool:
     """Read for so many seconds, print the results, and return whether anything went wrong."""
     urls = [sandbox.url(f"?copy={number}") for number in range(8)]
     where = (urls, sandbox.other_url(), str(sandbox.file()))
@@ -298,16 +319,13 @@ def soak(sandbox: Sandbox, seconds: float, seed: int, runtime: Path) -> bool:
         for number, method in enumerate(("fork", "spawn"), start=1):
             context = multiprocessing.get_context(method)
             mine, its = context.Pipe()
-            process = context.Process(
-                target=child, args=(its, seconds + TO_END, *where, seed + 1000 * number)
-            )
+            process = context.Process(target=child, args=(its, *where, seed + 1000 * number))
             process.start()
             its.close()
             children.append((mine, process))
-        # Started after the fork, whose child would not survive it. Its thread does not need the GIL.
-        faulthandler.dump_traceback_later(seconds + TO_END, exit=True)
-        watch, trouble = Watch(sandbox, ended), Trouble(sandbox, ended, seed)
+        watch, trouble = Watch(sandbox, ended), Trouble(sandbox, kinds, ended, seed)
         counts: list[Counter[str]] = []
+        # Started after the fork, whose child would not survive the watch on it.
         reading = threading.Thread(
             target=lambda: counts.append(read_in_threads(env, THREADS, *where, seed, ended))
         )

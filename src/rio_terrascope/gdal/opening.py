@@ -156,6 +156,7 @@ def _said() -> str:
 
 
 def _read_header(dataset: int) -> None:
+    """Let GDAL read what rasterio asks for with the GIL held: the table at the top of this module."""
     lib = libgdal.load()
     lib.GDALGetProjectionRef(dataset)
     lib.GDALGetGeoTransform(dataset, (ctypes.c_double * 6)())
@@ -204,9 +205,8 @@ def _turn(path: str) -> threading.Lock:
 
 def _after_fork_in_child() -> None:
     # threads of the parent may have held the locks, and do not survive a fork
-    global _turns_lock
-    _turns_lock = threading.Lock()
-    _turns.clear()
+    global _turns, _turns_lock
+    _turns, _turns_lock = weakref.WeakValueDictionary(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
