@@ -7,6 +7,7 @@ own, because GDAL holds the interpreter's lock during requests.
 import asyncio
 import contextlib
 import ssl
+import subprocess
 import sys
 
 
@@ -30,6 +31,15 @@ async def main(certificate, *ports):
         front = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         print(front.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the parent ends
+
+
+@contextlib.contextmanager
+def tls_front(certificate, origin):
+    """Put TLS in front of a server, and yield its origin there."""
+    command = [sys.executable, __file__, certificate, origin.rpartition(":")[2]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield f"https://127.0.0.1:{process.stdout.readline().strip()}"
+        process.stdin.close()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from rio_terrascope.gdal.options import (
     as_text,
     choose_read_options,
     is_true,
+    overridden,
     vsi_path,
     vsi_prefixes,
     with_authorization,
@@ -161,7 +162,7 @@ class TerrascopeEnv(rasterio.Env):
             or self._process_login(self.settings)
             or TokenSource(self._username, self._password, settings=self.settings)
         )
-        self._warn_of_overridden()
+        self._warn_of_options()
         entry = registry.enter(self.settings, self.scope, self._given, tokens, for_process=for_process)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
@@ -192,18 +193,28 @@ class TerrascopeEnv(rasterio.Env):
                 self._forget_targets(prefix)
             registry.leave(entry)
 
-    def _warn_of_overridden(self) -> None:
-        if self.scope == "origins":
-            names = registry.overridden(self._given)
-        else:
-            names = [UNSAFE_TLS] if is_true(self._given.get(UNSAFE_TLS) or _configured(UNSAFE_TLS)) else []
-        if names:
+    def _warn_of_options(self) -> None:
+        """Warn of options of the user's own that endanger the token."""
+
+        def own(key: str) -> str | None:
+            return self._given.get(key) or registry.configured(key)
+
+        if self.scope == "origins" and (names := overridden(own)):
             warnings.warn(
                 with_next_step(
-                    f"{' and '.join(names)} would let the token go to other hosts, or over connections that "
-                    "are not checked. Inside this block your value does not count",
-                    "unset it; if a certificate is not accepted, let SSL_CERT_FILE name a file with its "
-                    "authority",
+                    f"{' and '.join(names)} would let GDAL carry the token to other hosts. Inside this block "
+                    "your value does not count",
+                    "unset it",
+                ),
+                TerrascopeWarning,
+                stacklevel=4,
+            )
+        if is_true(own(UNSAFE_TLS)):
+            warnings.warn(
+                with_next_step(
+                    f"{UNSAFE_TLS} is set: GDAL does not check certificates, so whoever intercepts its "
+                    "connections gets the token, and can change the pixels",
+                    "unset it, and let SSL_CERT_FILE name a file with the authority of the certificate",
                 ),
                 TerrascopeWarning,
                 stacklevel=4,
@@ -416,14 +427,16 @@ class TerrascopeEnv(rasterio.Env):
         if self.scope == "origins":
             # an option that is set for the process must not be one of the Env's as well:
             # an inner Env, when left, would clear it
-            own = {k: v for k, v in self._env_arguments.items() if k.upper() not in PROCESS_OPTIONS}
+            not_ours = {**PROCESS_OPTIONS, **GUARDS}
+            own = {k: v for k, v in self._env_arguments.items() if k.upper() not in not_ours}
             # an enclosing Env's values come back whenever an inner Env is left, unless these replace them
-            return {k: v for k, v in own.items() if k.upper() not in GUARDS} | GUARDS
+            enclosing = set(map(str.upper, rasterio.env.getenv() if rasterio.env.hasenv() else ()))
+            return own | {key: value for key, value in GUARDS.items() if key in enclosing}
         options = choose_read_options(self._given, _configured)
         return (
             options.per_path
             | options.for_process
-            | {k: v for k, v in self._env_arguments.items() if k.upper() not in (HEADERS, UNSAFE_TLS)}
+            | {k: v for k, v in self._env_arguments.items() if k.upper() != HEADERS}
             | self._header_option(entry.login.tokens.get())
         )
 

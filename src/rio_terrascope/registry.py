@@ -11,6 +11,7 @@ from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError
 from rio_terrascope.gdal import cache, libgdal
 from rio_terrascope.gdal.header import Header
+from rio_terrascope.gdal.main_thread import in_main_thread
 from rio_terrascope.gdal.options import (
     GUARDS,
     HEADER_FILE,
@@ -20,7 +21,6 @@ from rio_terrascope.gdal.options import (
     ReadOptions,
     choose_read_options,
     options_for_path,
-    overridden,
     vsi_prefixes,
 )
 from rio_terrascope.settings import Settings
@@ -99,6 +99,7 @@ class Registry:
         self.lock = threading.RLock()  # never held over a request
         self._entries: list[Entry] = []
         self._options = AppliedOptions()
+        self._main_thread_has: dict[str, str | None] = dict.fromkeys(GUARDS)
 
     def enter(
         self,
@@ -222,19 +223,22 @@ class Registry:
             finally:
                 self.lock.release()
 
-    def overridden(self, given: Mapping[str, str]) -> list[str]:
-        """Return the user's options that a login with the scope "origins" does not leave as they are."""
+    def configured(self, key: str) -> str | None:
+        """Return an option as GDAL would see it in this thread without the logins."""
+        if libgdal.why_not_scoped() is not None:
+            return None
         with self.lock:
-            return overridden(lambda key: given.get(key) or self._options.configured(key))
+            return self._options.configured(key)
 
     def _guard_main_thread(self) -> None:
         """Keep an inner Env of the main thread from undoing `GUARDS` there.
 
         rasterio sets the main thread's options for the process, and a thread's own options win over those.
         """
-        if threading.current_thread() is threading.main_thread():
-            for key in GUARDS:
-                libgdal.set_for_this_thread(key, self._options.value(key))
+        wanted = {key: self._options.value(key) for key in GUARDS}
+        if wanted != self._main_thread_has:
+            self._main_thread_has = wanted
+            in_main_thread(lambda: libgdal.set_for_this_thread(wanted))
 
     def after_fork_in_child(self) -> None:
         """Make the logins the child's own."""
@@ -243,6 +247,7 @@ class Registry:
             return
         # GDAL would go on using the parent's connections, and get the parent's answers
         cache.forget_all()
+        self._main_thread_has = {}  # a thread that forks is the main thread of its child
         for login in {entry.login for entry in self._entries if entry.options is not None}:
             login.tokens.start()
         self._apply()

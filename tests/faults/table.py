@@ -18,6 +18,7 @@ PLACES = {
         "test_threads.py",
         "test_leaving.py",
         "test_gil.py",
+        "test_guards.py",
     ),
 }
 

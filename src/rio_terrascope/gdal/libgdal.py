@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import rasterio
 import rasterio._env
@@ -82,10 +82,16 @@ def get_own_path_option(prefix: str, key: str) -> str | None:
     return None if value == get_config_option(key) else value
 
 
-def set_for_this_thread(key: str, value: str | None) -> None:
-    """Set a configuration option for this thread only; None removes it."""
-    encoded = None if value is None else value.encode()
-    load().CPLSetThreadLocalConfigOption(key.encode(), encoded)
+def set_in_this_thread(keys: Iterable[str]) -> dict[str, str | None]:
+    """Return the values that are set for this thread only; None for options that are not."""
+    return {key: decoded(load().CPLGetThreadLocalConfigOption(key.encode(), None)) for key in keys}
+
+
+def set_for_this_thread(options: Mapping[str, str | None]) -> None:
+    """Set configuration options for this thread only; None removes one."""
+    for key, value in options.items():
+        encoded = None if value is None else value.encode()
+        load().CPLSetThreadLocalConfigOption(key.encode(), encoded)
 
 
 @contextlib.contextmanager

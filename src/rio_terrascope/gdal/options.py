@@ -29,7 +29,8 @@ GUARDS = {
     "CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT": "IF_SAME_HOST",
 }
 
-# YES: GDAL sends the token to a server whose certificate it has not checked. GDAL honours it per path.
+# YES: GDAL sends the token to a server whose certificate it has not checked. GDAL does not honour it per
+# path, and the user may need it for another host, so there is only a warning.
 UNSAFE_TLS = "GDAL_HTTP_UNSAFESSL"
 
 # YES: GDAL reads a GeoTIFF's block offsets when it reads the blocks. NO: when it opens the file.
@@ -107,7 +108,6 @@ def choose_read_options(given: Mapping[str, str], configured: Callable[[str], st
         per_path[certificates.GDAL_VARIABLE] = given[certificates.GDAL_VARIABLE]
     elif bundle := certificates.for_gdal({name: configured(name) or "" for name in certificates.VARIABLES}):
         per_path[bundle.gdal_option] = bundle.path
-    per_path[UNSAFE_TLS] = "NO"
     # A token in the user's headers would be sent too, and servers refuse two. Set in any case, so that the
     # headers of an inner Env do not add one.
     per_path[HEADERS] = without_authorization(own(HEADERS) or "")
@@ -128,13 +128,8 @@ def options_for_path(prefix: str, header_file: str | PathLike[str], chosen: Read
 
 
 def overridden(configured: Callable[[str], str | None]) -> list[str]:
-    """Return the names of options that the user has configured, and that would put the token at risk."""
-    found = [
-        key
-        for key, value in GUARDS.items()
-        if (own := configured(key)) and own.upper() not in _AS_SAFE[value]
-    ]
-    return [*found, UNSAFE_TLS] if is_true(configured(UNSAFE_TLS)) else found
+    """Return the names of `GUARDS` that the user has configured otherwise."""
+    return [key for key in GUARDS if (own := configured(key)) and own.upper() not in _AS_SAFE[GUARDS[key]]]
 
 
 # what a user may have set without a warning, since it is as safe as the value of GUARDS
@@ -165,13 +160,13 @@ def without_authorization(headers: str) -> str:
     """Return a GDAL_HTTP_HEADERS value without its Authorization lines."""
     lines = _header_lines(headers)
     kept = [line for line in lines if not _is_authorization(line)]
-    return headers if kept == lines else ",".join(map(_quoted, kept))
+    return headers if kept == lines else _joined(kept)
 
 
 def with_authorization(headers: str, access_token: str) -> str:
     """Return a GDAL_HTTP_HEADERS value with a token in place of its own Authorization lines."""
     kept = [line for line in _header_lines(headers) if not _is_authorization(line)]
-    return ",".join(map(_quoted, [*kept, f"Authorization: Bearer {access_token}"]))
+    return _joined([*kept, f"Authorization: Bearer {access_token}"])
 
 
 def _header_lines(headers: str) -> list[str]:
@@ -195,10 +190,12 @@ def _unescaped(quoted: re.Match[str]) -> str:
     return re.sub(r'\\(["\\])', r"\1", quoted[1])
 
 
-def _quoted(header: str) -> str:
-    if "," not in header and '"' not in header:
-        return header
-    return '"' + re.sub(r'(["\\])', r"\\\1", header) + '"'
+def _joined(lines: list[str]) -> str:
+    quoted = [
+        '"' + re.sub(r'(["\\])', r"\\\1", line) + '"' if set(',"') & set(line) else line for line in lines
+    ]
+    # GDAL leaves the quotes of a header that is alone; curl does not send one without a value
+    return ",".join([*quoted, "X-None:"] if len(lines) == 1 and quoted != lines else quoted)
 
 
 def as_text(value: object) -> str:
