@@ -116,10 +116,9 @@ def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewh
         file.write_text(f"Authorization: Bearer {env.token.access_token}\n")
     options = AppliedOptions()
     options.apply({(f"/vsicurl/{sandbox.origin}/", HEADER_FILE): str(file)})
-    try:
+    with contextlib.suppress(RasterioIOError):  # the server refuses a token beside a signature
         read(sandbox.signed_redirect_url(), local)
-    finally:
-        options.apply({})
+    options.apply({})
     assert "present" in elsewhere()
 
 
@@ -138,11 +137,8 @@ def test_limitations_of_gdal(sandbox, elsewhere, status, to, head_refused):
         sandbox.fail(403, times=None, server="other", method="HEAD")
     with terrascope_env(), contextlib.suppress(RasterioIOError):
         rasterio.open(sandbox.redirect_url(to=to, status=status)).close()
-    if head_refused:
-        leaks = to == "signed" or status in HEAD_REFUSED_PLAIN
-    else:
-        leaks = status == 301
-    assert ("present" in elsewhere()) == leaks
+    by_head = to == "signed" or status in HEAD_REFUSED_PLAIN
+    assert ("present" in elsewhere()) == (by_head if head_refused else status == 301)
 
 
 def test_scope_env_leaks_to_other_hosts(sandbox, local, elsewhere):

@@ -13,6 +13,7 @@ from rio_terrascope import (
     CredentialsNotFoundError,
     InvalidCredentialsError,
     TerrascopeError,
+    TerrascopeWarning,
     TokenSource,
     login,
     logout,
@@ -268,9 +269,12 @@ class TestOptions:
         theirs = AppliedOptions()
         theirs.apply({(None, S3_REDIRECT): "YES", (prefix, "GDAL_HTTP_CONNECTTIMEOUT"): "77"})
         try:
-            with terrascope_env():
-                assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "5"
-                assert libgdal.get_config_option(S3_REDIRECT) == "NO"
+            env = terrascope_env()
+            with pytest.warns(TerrascopeWarning, match=S3_REDIRECT):
+                env.__enter__()
+            assert libgdal.get_path_option(prefix, "GDAL_HTTP_MAX_RETRY") == "5"
+            assert libgdal.get_config_option(S3_REDIRECT) == "NO"
+            env.__exit__()
             assert libgdal.get_config_option(S3_REDIRECT) == "YES"
             assert libgdal.get_path_option(prefix, "GDAL_HTTP_CONNECTTIMEOUT") == "77"
         finally:
