@@ -16,12 +16,14 @@ from requests.utils import get_environ_proxies
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.credentials import find_credentials
+from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.http import new_session
+from rio_terrascope.look import look
 from rio_terrascope.settings import Settings, stays_here
 
 TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
@@ -96,7 +98,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
         yield Finding("GDAL", "skipped", "it needs the login")
         return
     if is_remote:
-        token = tokens.get().access_token if ours and tokens else None
+        token = tokens.get() if ours and tokens else None
         found = _range_request(url, token)
         if not ours:
             yield Finding(
@@ -199,13 +201,15 @@ def _login(tokens: TokenSource) -> Finding:
     return Finding("login", "ok", f"a token that is valid for {tokens.seconds_left:.0f} s")
 
 
-def _range_request(url: str, token: str | None) -> Finding:
+def _range_request(url: str, token: Token | None) -> Finding:
     """Ask for the first bytes of the file, as GDAL will."""
     step = "range request"
     host = urlsplit(url).netloc
     try:
         with (
-            new_session(url, certificates.for_gdal(), access_token=token) as session,
+            new_session(
+                url, certificates.for_gdal(), access_token=token.access_token if token else None
+            ) as session,
             session.get(url, headers={"Range": _FIRST_BYTES}, stream=True, timeout=TIMEOUT) as response,
         ):
             status, kind = response.status_code, response.headers.get("Content-Type", "")
@@ -216,7 +220,7 @@ def _range_request(url: str, token: str | None) -> Finding:
     if kind.startswith("text/html") and status < 300:
         return Finding(step, "failed", "a web page came in place of the file", "check the URL")
     if 300 <= status < 400:
-        return Finding(step, "warning", f"it redirects ({status})", "use the URL that it leads to")
+        return _redirect(step, url, status, token)
     findings: dict[int, tuple[State, str, str]] = {
         206: ("ok", "the first bytes came (206)", ""),
         200: ("warning", "the server sends whole files only (200): reading will be slow", ""),
@@ -232,6 +236,37 @@ def _range_request(url: str, token: str | None) -> Finding:
     if status == 401 and token is None:
         what, advice = "refused (401): it wants another login than Terrascope's", "see TERRASCOPE_ORIGINS"
     return Finding(step, state, what, advice)
+
+
+def _redirect(step: str, url: str, status: int, token: Token | None) -> Finding:
+    """Say where a URL leads, and whether GDAL itself would take the token along."""
+    if token is None:
+        return Finding(step, "warning", f"it redirects ({status})", "use the URL that it leads to")
+    try:
+        target = look(url, token, if_changed=lambda _: None).final_url
+        with new_session(target, certificates.for_gdal()) as session:
+            head = session.head(target, timeout=TIMEOUT).status_code
+    except OSError as error:
+        return Finding(
+            step,
+            "failed",
+            f"it redirects ({status}), and that fails ({type(error).__name__})",
+            "check the URL",
+        )
+    host = urlsplit(target).netloc.rpartition("@")[2]
+    if host == urlsplit(url).netloc:
+        return Finding(step, "ok", f"it redirects ({status}) to another URL of {host}")
+    what = f"it redirects ({status}) to {host}. env.open and tsread's commands go there without the token"
+    # as tests/env/test_isolation.py finds; GDAL 3.10 does the last for signed URLs only
+    sends = status == 301 if head != 403 else "X-Amz-Signature" in target or status != 301
+    if not sends:
+        return Finding(step, "ok", f"{what}; so does plain rasterio.open")
+    return Finding(
+        step,
+        "warning",
+        f"{what}; plain rasterio.open and 'tsread exec' may send the token to {host}",
+        "use env.open or a command of tsread for this URL, or the URL that it leads to",
+    )
 
 
 def _gdal_opens(url: str, settings: Settings, tokens: TokenSource | None) -> Finding:

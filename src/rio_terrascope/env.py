@@ -27,13 +27,11 @@ from rio_terrascope.gdal.options import (
     HEADERS,
     PATH_OPTIONS,
     PROCESS_OPTIONS,
-    UNSAFE_TLS,
     as_text,
     choose_read_options,
-    is_true,
-    overridden,
     vsi_path,
     vsi_prefixes,
+    warn_of_risks,
     with_authorization,
 )
 from rio_terrascope.gdal.plain_env import PlainEnv
@@ -162,7 +160,11 @@ class TerrascopeEnv(rasterio.Env):
             or self._process_login(self.settings)
             or TokenSource(self._username, self._password, settings=self.settings)
         )
-        self._warn_of_options()
+        warn_of_risks(
+            lambda key: self._given.get(key) or registry.configured(key),
+            guarded=self.scope == "origins",
+            stacklevel=3,
+        )
         entry = registry.enter(self.settings, self.scope, self._given, tokens, for_process=for_process)
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
@@ -192,33 +194,6 @@ class TerrascopeEnv(rasterio.Env):
             for prefix in vsi_prefixes(self.settings):
                 self._forget_targets(prefix)
             registry.leave(entry)
-
-    def _warn_of_options(self) -> None:
-        """Warn of options of the user's own that endanger the token."""
-
-        def own(key: str) -> str | None:
-            return self._given.get(key) or registry.configured(key)
-
-        if self.scope == "origins" and (names := overridden(own)):
-            warnings.warn(
-                with_next_step(
-                    f"{' and '.join(names)} would let GDAL carry the token to other hosts. Inside this block "
-                    "your value does not count",
-                    "unset it",
-                ),
-                TerrascopeWarning,
-                stacklevel=4,
-            )
-        if is_true(own(UNSAFE_TLS)):
-            warnings.warn(
-                with_next_step(
-                    f"{UNSAFE_TLS} is set: GDAL does not check certificates, so whoever intercepts its "
-                    "connections gets the token, and can change the pixels",
-                    "unset it, and let SSL_CERT_FILE name a file with the authority of the certificate",
-                ),
-                TerrascopeWarning,
-                stacklevel=4,
-            )
 
     def _process_login(self, settings: Settings | None = None) -> TokenSource | None:
         """Return the process's own login, unless the user has named an account."""

@@ -23,6 +23,7 @@ from rio_terrascope.gdal.options import (
     choose_read_options,
     options_for_path,
     vsi_prefixes,
+    warn_of_risks,
 )
 from rio_terrascope.private_files import PrivateFolder
 from rio_terrascope.settings import Settings
@@ -65,6 +66,7 @@ def run(
         If the program does not exist, or cannot be run.
     """
     environ = os.environ if environ is None else environ
+    warn_of_risks(_configured(environ).get, guarded=True, stacklevel=2)
     tokens.get()
     folder = PrivateFolder()
     header_file = folder.path / "header"
@@ -121,10 +123,8 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     TerrascopeError
         If GDAL_CONFIG_FILE names a file that cannot be read.
     """
-    own = _own_config(environ)
-    configured = _options_in(own) | {key: value for key, value in environ.items() if value}
-    options = choose_read_options({}, configured.get)
-    lines = [own.rstrip(), "", "[configoptions]"]
+    options = choose_read_options({}, _configured(environ).get)
+    lines = [_own_config(environ).rstrip(), "", "[configoptions]"]
     lines += [f"{key}={value}" for key, value in (options.for_process | GUARDS).items()]
     lines += ["", "[credentials]"]
     for number, prefix in enumerate(vsi_prefixes(settings)):
@@ -137,6 +137,11 @@ def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict
     """Return the environment variables that give a GDAL of any age the token, for every host."""
     options = choose_read_options({}, environ.get)
     return options.per_path | options.for_process | {HEADER_FILE: str(header_file)} | GUARDS
+
+
+def _configured(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that the user has set: in a configuration file, or in the environment."""
+    return _options_in(_own_config(environ)) | {key: value for key, value in environ.items() if value}
 
 
 def _own_config(environ: Mapping[str, str]) -> str:

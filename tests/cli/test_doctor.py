@@ -73,3 +73,24 @@ def test_somebody_elses_url_and_a_local_file(tsread, sandbox):
     assert found["GDAL"][0] == "ok"
     assert {r.authorization for r in sandbox.requests("other")} == {"none"}
     assert states(tsread, str(sandbox.file()))["GDAL"][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("status", "to", "head_refused", "state", "said"),
+    [
+        (302, "other", False, "ok", "so does plain rasterio.open"),
+        (301, "other", False, "warning", "may send the token to"),
+        (302, "signed", True, "warning", "may send the token to"),
+        (307, "data", False, "ok", "to another URL of"),
+    ],
+)
+def test_a_redirect(tsread, sandbox, status, to, head_refused, state, said):
+    if head_refused:
+        sandbox.fail(403, None, server="other", method="HEAD")
+    found = states(tsread, sandbox.redirect_url(to=to, status=status))
+    assert found["range request"][0] == state
+    assert f"redirects ({status})" in found["range request"][1]
+    assert said in found["range request"][1]
+    assert "X-Amz" not in str(found)
+    assert found["GDAL"][0] == "ok"
+    assert {r.authorization for r in sandbox.requests("other")} <= {"none"}

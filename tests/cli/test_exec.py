@@ -145,6 +145,36 @@ def test_an_authorization_of_the_users_own_is_not_sent_with_ours(tsread, sandbox
     assert authorizations(sandbox, "data") == {"valid"}
 
 
+@pytest.mark.parametrize(
+    "headers", ['"Authorization: Bearer stale",X-Mine: "1,2"', "X-Mine: 1\r\nX-Yours: 2"]
+)
+def test_headers_of_the_users_own_in_any_form(tsread, sandbox, headers):
+    tsread.environ["GDAL_HTTP_HEADERS"] = headers
+    read_all(tsread, sandbox.url())
+    assert authorizations(sandbox, "data") == {"valid"}
+    assert {request.headers["x-mine"][0] for request in sandbox.requests("data")} == {"1"}
+
+
+@pytest.mark.parametrize("where", ["environment", "configuration file"])
+@pytest.mark.parametrize("options", [[], ["--all-hosts"]])
+def test_options_that_endanger_the_token_do_not_count(tsread, sandbox, where, options):
+    own = {
+        "CPL_VSIL_CURL_USE_S3_REDIRECT": "YES",
+        "CPL_VSIL_CURL_AUTHORIZATION_HEADER_ALLOWED_IF_REDIRECT": "YES",
+        "GDAL_HTTP_UNSAFESSL": "YES",
+    }
+    if where == "environment":
+        tsread.environ |= own
+    else:
+        file = tsread.cwd / "gdalrc"
+        file.write_text("[configoptions]\n" + "".join(f"{key}={value}\n" for key, value in own.items()))
+        tsread.environ["GDAL_CONFIG_FILE"] = str(file)
+    done = read_all(tsread, sandbox.redirect_url(), sandbox.redirect_url("?2"), options=options)
+    assert [key for key in own if key in done.stderr] == list(own)
+    assert done.stderr.count("Warning: ") == (3 if options else 2)
+    assert authorizations(sandbox, "other") == {"none"}
+
+
 def test_exit_codes_are_the_programs(tsread):
     tsread("exec", "sh", "-c", "exit 7", code=7)
     tsread("exec", "--", "sh", "-c", "kill -TERM $$", code=-signal.SIGTERM)

@@ -7,12 +7,14 @@ thread's configuration, then the process's. Path-specific options confine a toke
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from urllib.parse import urlparse
 
 from rio_terrascope import certificates
+from rio_terrascope.errors import TerrascopeWarning, with_next_step
 from rio_terrascope.gdal.libgdal import decoded, get_config_option, get_own_path_option, load
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
@@ -127,18 +129,41 @@ def options_for_path(prefix: str, header_file: str | PathLike[str], chosen: Read
     return options
 
 
-def overridden(configured: Callable[[str], str | None]) -> list[str]:
-    """Return the names of `GUARDS` that the user has configured otherwise."""
-    return [key for key in GUARDS if (own := configured(key)) and own.upper() not in _AS_SAFE[GUARDS[key]]]
+def warn_of_risks(own: Callable[[str], str | None], *, guarded: bool, stacklevel: int = 1) -> None:
+    """Warn of options of the user's own that endanger the token.
+
+    Parameters
+    ----------
+    own : callable
+        Returns the user's value of an option, or None.
+    guarded : bool
+        Whether `GUARDS` win over the user's values.
+    stacklevel : int
+        As for `warnings.warn`, seen from the caller.
+    """
+    names = [key for key in GUARDS if (value := own(key)) and value.upper() not in _AS_SAFE[GUARDS[key]]]
+    risks = []
+    if guarded and names:
+        risks.append(
+            (
+                f"{' and '.join(names)} would let GDAL carry the token to other hosts. It does not count",
+                "unset it",
+            )
+        )
+    if (own(UNSAFE_TLS) or "NO").upper() not in _AS_SAFE["NO"]:
+        what = (
+            f"{UNSAFE_TLS} is set: GDAL does not check certificates, so whoever intercepts its connections "
+            "gets the token, and can change the pixels"
+        )
+        risks.append(
+            (what, "unset it, and let SSL_CERT_FILE name a file with the authority of the certificate")
+        )
+    for what, next_step in risks:
+        warnings.warn(with_next_step(what, next_step), TerrascopeWarning, stacklevel=stacklevel + 1)
 
 
 # what a user may have set without a warning, since it is as safe as the value of GUARDS
 _AS_SAFE = {"NO": ("NO", "FALSE", "OFF", "0"), "IF_SAME_HOST": ("IF_SAME_HOST", "NO", "FALSE", "OFF", "0")}
-
-
-def is_true(value: str | None) -> bool:
-    """Tell whether GDAL takes a value for yes."""
-    return bool(value) and str(value).upper() not in _AS_SAFE["NO"]
 
 
 def vsi_path(url: str) -> str:
@@ -157,10 +182,10 @@ def vsi_prefixes(settings: Settings) -> Iterator[str]:
 
 
 def without_authorization(headers: str) -> str:
-    """Return a GDAL_HTTP_HEADERS value without its Authorization lines."""
+    """Return a GDAL_HTTP_HEADERS value on one line, without its Authorization lines."""
     lines = _header_lines(headers)
     kept = [line for line in lines if not _is_authorization(line)]
-    return headers if kept == lines else _joined(kept)
+    return headers if kept == lines and "\n" not in headers else _joined(kept)
 
 
 def with_authorization(headers: str, access_token: str) -> str:
