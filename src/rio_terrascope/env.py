@@ -281,6 +281,9 @@ class TerrascopeEnv(rasterio.Env):
         If a URL of the origins answers 401, or with a login page, `open` renews the token and opens the
         URL again. It also does so if the connection breaks inside the header (see `open_whole`).
 
+        If the URL redirects to another host, `open` opens the target, without the token. It looks where a
+        URL leads with one request, and remembers that for a minute. The dataset's name is the URL.
+
         Parameters
         ----------
         fp, *args, **kwargs

@@ -185,7 +185,7 @@ def _first_bytes(url: str, token: Token | None, timeout: tuple[float, float]) ->
 def _next(here: str, location: str) -> str:
     """Return the URL that a redirect leads to."""
     try:
-        target = urljoin(here, location)
+        target = urljoin(here, location.encode("latin-1").decode())  # http.client decodes UTF-8 as Latin-1
         if urlsplit(target).scheme in _PORTS and urlsplit(target).hostname:
             return target
     except ValueError:

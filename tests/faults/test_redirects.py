@@ -8,7 +8,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from helpers import some_windows, tokens_sent
-from rio_terrascope import AccessDeniedError, read_bbox, read_windows, sample, terrascope_env
+from rio_terrascope import AccessDeniedError, read_bbox, read_windows, sample, terrascope_env, worldcover
 from rio_terrascope.gdal import cache
 from rio_terrascope.look import MOST_REDIRECTS
 
@@ -76,6 +76,18 @@ def test_the_other_functions(sandbox, local, status, to):
         values = sample(url, points)
     assert_same(pixels, local, window)
     assert values.tolist() == [list(value) for value in local.sample(points)]
+    assert_kept(sandbox)
+
+
+@pytest.mark.parametrize("status", [301, 302])
+def test_worldcover(sandbox, local, status):
+    refuse_head(sandbox)
+    sandbox.fail(status, times=None, match=".tif", headers={"Location": sandbox.other_url()})
+    bounds = local.window_bounds(WINDOWS[0])
+    with terrascope_env():
+        array, _ = worldcover.read(bounds, 2020)
+    size = WINDOWS[0].height
+    assert_same(array[:, :size, :size], local, WINDOWS[0])
     assert_kept(sandbox)
 
 
@@ -176,6 +188,23 @@ def test_a_redirect_to_nowhere(sandbox, location):
     sandbox.fail(302, times=None, headers={"Location": location})
     with terrascope_env() as env, pytest.raises(RasterioIOError, match=r"not an http\(s\):// URL"):
         env.open(sandbox.url())
+
+
+def test_a_redirect_with_other_letters(sandbox, tiles, local):
+    sandbox.add_file(tiles[0], "/download/land_côte.tif")
+    there = sandbox.other_url("/download/land_côte.tif").replace("%C3%B4", "ô")
+    sandbox.fail(302, times=None, headers={"Location": there.encode().decode("latin-1")})
+    with terrascope_env() as env, env.open(sandbox.url()) as src:
+        assert src.profile == local.profile
+    assert_kept(sandbox)
+
+
+def test_a_path_of_gdal(sandbox, local):
+    for url in (f"/vsicurl/{sandbox.url()}", f"/vsicurl/{sandbox.redirect_url(status=301)}"):
+        with terrascope_env() as env, env.open(url) as src:
+            assert_same(src.read(1, window=WINDOWS[0]), local, WINDOWS[0])
+            assert src.name == url
+    assert_kept(sandbox)
 
 
 def test_a_redirect_with_a_password(sandbox, local):

@@ -23,8 +23,8 @@ def execute(ctx: click.Context, all_hosts: bool, command: tuple[str, ...]) -> No
 
     The token is kept fresh in a file that only you can read, never in an argument or the environment;
     a password in the environment is not passed on. GDAL sends the token to Terrascope's origins only.
-    GDAL has one gap: if Terrascope answers 301 (moved permanently) with another host, GDAL sends later
-    requests for that file to the other host, with the token.
+    But if Terrascope itself redirects a request, GDAL may send the token to the other host: after a 301, or
+    if that host refuses HEAD requests. 'tsread doctor URL' finds out; the other commands do not.
 
     Your own GDAL_CONFIG_FILE (or ~/.gdal/gdalrc) and GDAL options still apply. The exit code and
     signals are the program's.
