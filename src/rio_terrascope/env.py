@@ -38,7 +38,7 @@ from rio_terrascope.gdal.plain_env import PlainEnv
 from rio_terrascope.look import Look, look
 from rio_terrascope.look import forget as forget_looks
 from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
-from rio_terrascope.registry import Entry, Scope, registry
+from rio_terrascope.registry import Entry, PutRight, Scope, registry
 from rio_terrascope.settings import Settings
 
 
@@ -409,7 +409,9 @@ class TerrascopeEnv(rasterio.Env):
             own = {k: v for k, v in self._env_arguments.items() if k.upper() not in not_ours}
             # an enclosing Env's values come back whenever an inner Env is left, unless these replace them
             enclosing = set(map(str.upper, rasterio.env.getenv() if rasterio.env.hasenv() else ()))
-            return own | {key: value for key, value in GUARDS.items() if key in enclosing}
+            guards = {key: value for key, value in GUARDS.items() if key in enclosing}
+            # a name that rasterio itself sets, and GDAL does not know
+            return own | guards | {"RASTERIO_ENV": PutRight()}
         options = choose_read_options(self._given, _configured)
         return (
             options.per_path

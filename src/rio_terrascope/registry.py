@@ -253,6 +253,23 @@ class Registry:
         self._apply()
 
 
+class PutRight:
+    """A value for an option of an Env, which sets the options of the process again when it is read.
+
+    rasterio clears the options that an inner Env has named when that is left. Then it sets those of the
+    enclosing Env again, and calls `str` on each value. (Values in C's environment would stay, but GDAL reads
+    that in all threads, and setting it crashes the process. GDAL would call a subscriber to its options with
+    a lock held: as a Python function, that waits for the GIL, for ever.)
+    """
+
+    def __repr__(self) -> str:
+        return "YES"
+
+    def __str__(self) -> str:
+        registry.put_right()
+        return "YES"
+
+
 def _name(tokens: TokenSource) -> str:
     return f"user {tokens.username}" if tokens.username else "a login by token"
 

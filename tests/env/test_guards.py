@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import pickle
 import threading
 
 import pytest
@@ -11,7 +12,14 @@ import trustme
 from rasterio.errors import RasterioIOError
 
 from helpers import assert_same_pixels, some_windows, tokens_sent
-from rio_terrascope import TerrascopeError, TerrascopeSession, TerrascopeWarning, read_windows, terrascope_env
+from rio_terrascope import (
+    TerrascopeError,
+    TerrascopeSession,
+    TerrascopeWarning,
+    TokenSource,
+    read_windows,
+    terrascope_env,
+)
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.options import GUARDS, LAZY_OFFSETS, S3_REDIRECT, AppliedOptions
 from tls_front import tls_front
@@ -148,6 +156,33 @@ def test_the_environment_of_python_is_left_alone(sandbox):
     before = dict(os.environ)
     with terrascope_env():
         assert dict(os.environ) == before
+
+
+def test_the_options_of_the_env_can_be_pickled(sandbox):
+    """Libraries hand the options of the main thread's Env to their workers."""
+    with terrascope_env():
+        options = pickle.loads(pickle.dumps(rasterio.env.getenv()))
+    with rasterio.Env(**options):
+        assert rasterio.env.getenv().keys() >= options.keys()
+    assert {libgdal.get_config_option(key) for key in GUARDS} == {None}
+
+
+def test_entering_while_other_threads_read(sandbox, tiles, in_threads):
+    """GDAL reads C's environment in all threads, so nothing may be set there: the process would crash."""
+    done = threading.Event()
+
+    def read():
+        while not done.is_set():
+            rasterio.open(tiles[0]).close()
+
+    def enter():
+        tokens = TokenSource()
+        for _ in range(100):
+            with terrascope_env(tokens=tokens):
+                pass
+        done.set()
+
+    in_threads(enter, read, read, read)
 
 
 def test_a_variable_that_was_set_inside_stays(sandbox, monkeypatch):

@@ -237,9 +237,7 @@ class AppliedOptions:
     They are set without rasterio on purpose: each time the main thread leaves an inner `rasterio.Env`,
     as `rasterio.open` does, the options of the outer one vanish for a moment in other threads.
 
-    An inner Env that names an option of the process clears it when it is left. GDAL then looks into the
-    environment of the process, so the value is there too: in C's environment, which rasterio leaves alone,
-    and not in `os.environ`, which keeps what the user has set.
+    An inner Env that names an option of the process clears it when it is left; `put_right` sets it again.
 
     Not thread-safe: the caller holds a lock.
     """
@@ -292,7 +290,6 @@ def _set(option: Option, value: str) -> None:
     if prefix is not None:
         load().VSISetPathSpecificOption(prefix.encode(), key.encode(), value.encode())
     else:
-        os.putenv(key, value)
         load().CPLSetConfigOption(key.encode(), value.encode())
 
 
@@ -303,9 +300,5 @@ def _restore(option: Option, value: str, before: str | None) -> None:
     if prefix is not None:
         load().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
         return
-    if key in os.environ:
-        os.putenv(key, os.environ[key])
-    else:
-        os.unsetenv(key)
     if _get(option) in (value, None):
         load().CPLSetConfigOption(key.encode(), encoded)
