@@ -324,8 +324,9 @@ class TerrascopeEnv(rasterio.Env):
         self._put_right(token)
         asked = url
         try:
-            if self.scope == "origins":
+            if libgdal.why_not_scoped() is None:
                 seen = self._look(url, token)
+            if self.scope == "origins":
                 if not self.settings.covers(seen.final_url):
                     return self._open_elsewhere(seen, token, url, *args, **kwargs)
                 if seen.status >= 400 and seen.status != 416:  # an empty file has no first bytes

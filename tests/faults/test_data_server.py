@@ -543,14 +543,18 @@ def test_uncompressed_file_replaced(row, sandbox, versions, replaced):
     requests="at most 25 for 16 blocks",
 )
 @pytest.mark.parametrize("compress", [None, "deflate"])
-@pytest.mark.parametrize("first", ["env.open", "plain"])
-def test_file_replaced_between_two_opens(row, sandbox, tmp_path, monkeypatch, versions, compress, first):
+@pytest.mark.parametrize(
+    ("first", "scope"), [("env.open", "origins"), ("env.open", "env"), ("plain", "origins")]
+)
+def test_file_replaced_between_two_opens(
+    row, sandbox, tmp_path, monkeypatch, versions, compress, first, scope
+):
     """GDAL goes on with the bytes, and the size, of the file that it has seen first."""
     monkeypatch.setattr(look, "REMEMBERED", 0)  # seconds
     file = tmp_path / "replaced.tif"
     write(file, versions[0], compress)
     url = sandbox.add_file(file, "/download/replaced.tif")
-    with terrascope_env(**SOON) as env:
+    with terrascope_env(scope=scope, **SOON) as env:
         with (env.open if first == "env.open" else rasterio.open)(url) as src:
             src.read(1, window=Window(0, 0, BLOCK, BLOCK))
         write(tmp_path / "next", versions[1], compress)

@@ -40,6 +40,12 @@ def test_fail_affects_only_matching_requests(bare: Sandbox, get: Get) -> None:
     assert get(bare.url("?n=2")).status_code == 418
 
 
+def test_some_requests_pass_first(bare: Sandbox, get: Get) -> None:
+    bare.fail(503, skip=2, match="n=1")
+    found = [get(bare.url(f"?n={n}")).status_code for n in (1, 2, 1, 2, 1, 1)]
+    assert found == [200, 200, 200, 200, 503, 200]
+
+
 def test_fail_with_a_body(bare: Sandbox, get: Get) -> None:
     bare.fail(200, body=b"\x00garbage", content_type="image/tiff")
     answer = get()
@@ -152,6 +158,21 @@ def test_wrong_range(bare: Sandbox, get: Get) -> None:
     answer = get(headers={"Range": "bytes=100-199"})
     assert (answer.status_code, answer.headers["Content-Range"]) == (206, "bytes 101-200/102400")
     assert answer.content == CONTENT[101:200] + b"\0"
+    assert get(headers={"Range": "bytes=100-199"}).content == CONTENT[100:200]
+
+
+def test_multipart(bare: Sandbox, get: Get) -> None:
+    bare.multipart(skip=1)
+    assert get().status_code == 200
+    assert get(headers={"Range": "bytes=0-99"}).content == CONTENT[:100]
+    answer = get(headers={"Range": "bytes=100-199"})
+    kind, _, boundary = answer.headers["Content-Type"].partition("; boundary=")
+    assert (answer.status_code, kind) == (206, "multipart/byteranges")
+    _, part, end = answer.content.split(b"--" + boundary.encode())
+    head, _, body = part.partition(b"\r\n\r\n")
+    assert b"Content-Range: bytes 100-199/102400" in head
+    assert (body, end) == (CONTENT[100:200] + b"\r\n", b"--\r\n")
+    assert "Content-Range" not in answer.headers
     assert get(headers={"Range": "bytes=100-199"}).content == CONTENT[100:200]
 
 
