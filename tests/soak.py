@@ -152,7 +152,8 @@ def read_in_threads(env, threads: int, urls, open_url, file, seed: int, ended) -
     The watch is faulthandler's, which does not need the GIL.
     """
     readers = [Reader(env, urls, open_url, file, seed + number) for number in range(threads)]
-    running = [threading.Thread(target=reader.run, args=(ended,)) for reader in readers]
+    # daemons, so that the process ends if its main thread fails
+    running = [threading.Thread(target=reader.run, args=(ended,), daemon=True) for reader in readers]
     faulthandler.dump_traceback_later(STANDS_STILL, exit=True)
     for thread in running:
         thread.start()
@@ -235,7 +236,7 @@ class Trouble(threading.Thread):
     """Causes one fault after another, and counts them."""
 
     def __init__(self, sandbox: Sandbox, kinds: dict[str, object], ended: threading.Event, seed: int) -> None:
-        super().__init__(name="trouble")
+        super().__init__(name="trouble", daemon=True)
         self.sandbox, self.kinds, self.ended, self.random = sandbox, kinds, ended, random.Random(seed)
         self.counts: Counter[str] = Counter()
 
@@ -265,7 +266,7 @@ class Watch(threading.Thread):
     """Counts the requests to the sandbox, and prints a line a minute."""
 
     def __init__(self, sandbox: Sandbox, ended: threading.Event) -> None:
-        super().__init__(name="watch")
+        super().__init__(name="watch", daemon=True)
         self.sandbox, self.ended = sandbox, ended
         self.counts: Counter[str] = Counter()
         self.began = time.monotonic()
@@ -327,7 +328,7 @@ def soak(sandbox: Sandbox, kinds: dict[str, object], seconds: float, seed: int, 
         counts: list[Counter[str]] = []
         # Started after the fork, whose child would not survive the watch on it.
         reading = threading.Thread(
-            target=lambda: counts.append(read_in_threads(env, THREADS, *where, seed, ended))
+            target=lambda: counts.append(read_in_threads(env, THREADS, *where, seed, ended)), daemon=True
         )
         for thread in (watch, reading, trouble):
             thread.start()
