@@ -26,7 +26,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
-from helpers import some_windows
+from helpers import headers_in_memory, some_windows
 from rio_terrascope import TerrascopeError, read_windows, sample, terrascope_env
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.gdal import cache
@@ -348,7 +348,7 @@ def soak(sandbox: Sandbox, kinds: dict[str, object], seconds: float, seed: int, 
         trouble.join()
         watch.join()
     faulthandler.cancel_dump_traceback_later()
-    left_behind = [str(path.relative_to(runtime)) for path in runtime.rglob("*")]
+    left_behind = [*headers_in_memory(), *(str(path.relative_to(runtime)) for path in runtime.rglob("*"))]
 
     read, received = sum(counts, Counter()), watch.counts
     leaks = sum(count for what, count in received.items() if what == "other token present")

@@ -106,8 +106,6 @@ class TerrascopeEnv(rasterio.Env):
         On entering: the login service cannot be reached, or does not answer with a token.
     AccountConflictError
         On entering: another account is reading from one of the origins in this process.
-    SettingsError
-        On entering: there is no private folder to keep the token in.
     """
 
     def __init__(

@@ -1,11 +1,13 @@
 """The logins that are active in this process, and what they set in GDAL together."""
 
+import functools
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from rio_terrascope import private_files
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError
@@ -26,6 +28,9 @@ from rio_terrascope.gdal.options import (
 from rio_terrascope.settings import Settings
 
 Scope = Literal["origins", "env"]
+
+# version 0.1.0 kept the token in a file, and left it behind if its process was killed
+_sweep_once = functools.cache(private_files.sweep)
 
 
 class Login:
@@ -135,6 +140,7 @@ class Registry:
         """
         entry = self._reserve(tokens, settings, scope, for_process)
         try:
+            _sweep_once()
             if tokens.credentials is None or entry.login.tokens.knows(tokens.credentials):
                 entry.login.tokens.get()
             else:  # the same user with another password, which counts only if it is right

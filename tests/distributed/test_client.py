@@ -4,7 +4,7 @@ import pytest
 from distributed import Client
 
 import dask_tasks
-from helpers import grants
+from helpers import grants, headers_in_memory
 from rio_terrascope import (
     AccountConflictError,
     InvalidCredentialsError,
@@ -35,10 +35,10 @@ def test_a_second_account_is_refused(steady, register):
         TerrascopePlugin("someone-else", "other", settings=Settings.from_environ(steady.environ))
 
 
-def test_wrong_credentials_raise_where_the_plugin_is_made(steady, client, clean_surroundings):
+def test_wrong_credentials_raise_where_the_plugin_is_made(steady, client):
     with pytest.raises(InvalidCredentialsError):
         TerrascopePlugin(steady.username, "wrong", settings=Settings.from_environ(steady.environ))
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
 
 
 def test_without_a_client():

@@ -14,22 +14,12 @@ import pytest
 from distributed import Client, LocalCluster, as_completed, wait
 
 import dask_tasks
-from helpers import grants, some_windows, tokens_sent
+from helpers import grants, headers_in_memory, some_windows, tokens_sent
 from rio_terrascope import Settings
 
-FOLDERS = ".rio-terrascope-header-*"
-
 
 @pytest.fixture(scope="module")
-def workers_runtime(tmp_path_factory):
-    """Where the workers keep their header files."""
-    folder = tmp_path_factory.mktemp("workers")
-    folder.chmod(0o700)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cluster(workers_runtime):
+def cluster():
     with (
         # on a busy machine a nanny takes long to replace a killed worker; do not give it up before
         dask.config.set({"distributed.deploy.lost-worker-timeout": "100s"}),
@@ -38,20 +28,24 @@ def cluster(workers_runtime):
             threads_per_worker=2,
             processes=True,
             dashboard_address=":0",
-            env={"XDG_RUNTIME_DIR": str(workers_runtime)},
         ) as cluster,
     ):
         yield cluster
 
 
 @pytest.fixture
-def client(cluster, workers_runtime, until):
+def client(cluster, until):
     with Client(cluster) as client:
         yield client
         if "rio-terrascope" in client.run_on_scheduler(registered):
             client.unregister_worker_plugin("rio-terrascope")
         # wait for workers that are still closing
-        until(lambda: list(workers_runtime.glob(FOLDERS)), lambda left: left == [])
+        until(lambda: headers_of(client), lambda left: left == [])
+
+
+def headers_of(client):
+    """Return the headers that the workers keep in GDAL's memory."""
+    return [path for paths in client.run(headers_in_memory).values() for path in paths]
 
 
 def registered(dask_scheduler):
@@ -84,9 +78,7 @@ def result(future):
     return results([future])[0]
 
 
-def test_hundreds_of_tasks_while_workers_die_and_join(
-    brief, cluster, client, register, workers_runtime, until
-):
+def test_hundreds_of_tasks_while_workers_die_and_join(brief, cluster, client, register, until):
     began = time.monotonic()
     register(brief)
     count, readers = 0, set()
@@ -116,7 +108,7 @@ def test_hundreds_of_tasks_while_workers_die_and_join(
     assert tokens_sent(brief.requests("data")) == {"valid"}
     assert grants(requests, "password") == 1
     assert grants(requests, "refresh_token") <= elapsed / 1.0 + 1  # as many as one process makes
-    assert len(list(workers_runtime.glob(FOLDERS))) == 3  # the killed worker's file has been swept
+    assert len(headers_of(client)) == 3
     cluster.scale(2)
     until(lambda: client.run_on_scheduler(number_of_workers), lambda number: number == 2)
 
@@ -196,25 +188,23 @@ def holds(memory, text):
     return any(text.encode() in part for part in memory)
 
 
-def test_unregistered_workers_keep_nothing(steady, client, register, workers_runtime):
+def test_unregistered_workers_keep_nothing(steady, client, register):
     register(steady, GDAL_HTTP_MAX_RETRY=7)
     options = client.run(dask_tasks.options_of, prefix_of(steady))
     assert all(of_one["GDAL_HTTP_MAX_RETRY"] == "7" for of_one in options.values())
-    assert len(list(workers_runtime.glob(FOLDERS))) == len(options)
+    assert len(headers_of(client)) == len(options)
     client.unregister_worker_plugin("rio-terrascope")
-    assert list(workers_runtime.glob(FOLDERS)) == []
+    assert headers_of(client) == []
     assert set(map(str, client.run(dask_tasks.options_of, prefix_of(steady)).values())) == {"{}"}
     assert "401" in result(client.submit(dask_tasks.try_plainly, steady.url(), pure=False))
     assert "CredentialsNotFoundError" in result(client.submit(dask_tasks.try_with_recovery, steady.url()))
 
 
-def test_an_unregistered_plugins_login_ends_at_the_next_renewal(
-    brief, client, register, clean_surroundings, until
-):
+def test_an_unregistered_plugins_login_ends_at_the_next_renewal(brief, client, register, until):
     register(brief)
-    assert len(list(clean_surroundings.iterdir())) == 1  # the client's own file
+    assert len(headers_in_memory()) == 1  # the client's own
     client.unregister_worker_plugin("rio-terrascope")
-    until(lambda: list(clean_surroundings.iterdir()), lambda files: files == [])
+    until(headers_in_memory, lambda headers: headers == [])
 
 
 def test_a_session_that_was_ended_is_renewed_for_workers(steady, client, register):
@@ -295,7 +285,7 @@ def expire(dask_scheduler):
         state.expires_at = 0.0
 
 
-def test_workers_in_the_clients_process(steady, clean_surroundings, log_in):
+def test_workers_in_the_clients_process(steady, log_in):
     with (
         LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -304,16 +294,16 @@ def test_workers_in_the_clients_process(steady, clean_surroundings, log_in):
         client.register_plugin(plugin)
         results(client.map(dask_tasks.read, *jobs(steady, 20, seed=3), pure=False))
         results([client.submit(dask_tasks.read_much, steady.url(), str(steady.file()))])
-        assert len(list(clean_surroundings.iterdir())) == 1  # one login, one file
+        assert len(headers_in_memory()) == 1  # one login, one header
         client.unregister_worker_plugin("rio-terrascope")
         plugin.close()
-        assert list(clean_surroundings.iterdir()) == []
+        assert headers_in_memory() == []
         assert dask_tasks.options_of(prefix_of(steady)) == {}
     assert grants(steady.requests(), "password") == 1
     assert tokens_sent(steady.requests("data")) == {"valid"}
 
 
-def test_an_asynchronous_client(brief, cluster, clean_surroundings, log_in):
+def test_an_asynchronous_client(brief, cluster, log_in):
     async def work():
         async with Client(cluster.scheduler_address, asynchronous=True) as client:
             plugin = log_in(brief)
@@ -328,7 +318,7 @@ def test_an_asynchronous_client(brief, cluster, clean_surroundings, log_in):
     asyncio.run(work())
     assert grants(brief.requests(), "password") == 1
     assert tokens_sent(brief.requests("data")) == {"valid"}
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
 
 
 def test_without_the_extra():

@@ -11,6 +11,7 @@ import rasterio
 from helpers import (
     enter_and_read,
     grants,
+    headers_in_memory,
     in_child,
     read_until,
     read_while_told,
@@ -53,7 +54,7 @@ def end(started):
 
 
 @pytest.mark.fault("fork", sees="right pixels in all", requests="1 login each")
-def test_forked_children_read_over_several_lifetimes(fleeting, clean_surroundings):
+def test_forked_children_read_over_several_lifetimes(fleeting):
     url = fleeting.url()
     with terrascope_env(), rasterio.open(url) as src:
         src.read(1, window=next(some_windows(1)))  # opens connections that children must not share
@@ -65,37 +66,38 @@ def test_forked_children_read_over_several_lifetimes(fleeting, clean_surrounding
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     # each child logs in once, and does not use the parent's refresh token
     assert grants(requests, "password") == 3
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
 
 
 @pytest.mark.fault("spawn", sees="right pixels in all", requests="1 login each")
-def test_spawned_children_read_over_several_lifetimes(fleeting, clean_surroundings):
+def test_spawned_children_read_over_several_lifetimes(fleeting):
     started = children("spawn", enter_and_read, fleeting, 2)
     fleeting.wait_for(refreshed(8), timeout=30)
     end(started)
     assert tokens_sent(fleeting.requests("data")) == {"valid"}
     assert grants(fleeting.requests(), "password") == 2
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
 
 
-def test_a_child_that_leaves_does_not_take_the_parents_login_away(sandbox, clean_surroundings):
+def test_a_child_that_leaves_does_not_take_the_parents_login_away(sandbox):
     env = terrascope_env()
     with env:
-        parents = list(clean_surroundings.iterdir())
+        parents = headers_in_memory()
 
         def leave():
             rasterio.open(sandbox.url() + "?child").close()
+            assert headers_in_memory() == parents  # the child's own copy
             env.__exit__()
-            assert list(clean_surroundings.iterdir()) == parents
+            assert headers_in_memory() == []
 
         in_child(leave)
-        assert list(clean_surroundings.iterdir()) == parents
+        assert headers_in_memory() == parents
         rasterio.open(sandbox.url()).close()
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
 
 
-def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
+def test_a_child_goes_on_when_the_parent_leaves(sandbox):
     reader, writer = os.pipe()
 
     def read_later():
@@ -108,8 +110,6 @@ def test_a_child_goes_on_when_the_parent_leaves(sandbox, clean_surroundings):
         block.callback(os.close, writer)
         block.enter_context(terrascope_env())
         in_child(read_later, in_parent=block.close)
-    with terrascope_env():
-        assert len(list(clean_surroundings.iterdir())) == 1  # the child's folder is swept
 
 
 def test_a_fork_outside_of_any_block_changes_nothing(sandbox):

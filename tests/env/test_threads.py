@@ -6,7 +6,7 @@ import threading
 import pytest
 import rasterio
 
-from helpers import assert_same_pixels, grants, some_windows, tokens_sent
+from helpers import assert_same_pixels, grants, headers_in_memory, some_windows, tokens_sent
 from rio_terrascope import terrascope_env
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.options import S3_REDIRECT
@@ -55,7 +55,7 @@ def test_a_plain_env_fails_there(sandbox, tiles):
 
 
 @pytest.mark.fault("64 threads enter and leave at random", sees="right pixels", requests="1 login")
-def test_64_threads_enter_read_and_leave_in_random_order(sandbox, tiles, in_threads, clean_surroundings):
+def test_64_threads_enter_read_and_leave_in_random_order(sandbox, tiles, in_threads):
     everybody = threading.Barrier(64, timeout=30)
 
     def work(number):
@@ -72,7 +72,7 @@ def test_64_threads_enter_read_and_leave_in_random_order(sandbox, tiles, in_thre
     in_threads(*[lambda n=n: work(n) for n in range(64)])
     assert grants(sandbox.requests(), "password") == 1
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
     assert libgdal.get_config_option(S3_REDIRECT) is None
 
 
@@ -89,9 +89,9 @@ def test_one_env_object_in_many_threads(sandbox, in_threads):
     assert grants(sandbox.requests(), "password") == 1
 
 
-def test_left_by_another_thread_than_entered(sandbox, in_threads, clean_surroundings):
+def test_left_by_another_thread_than_entered(sandbox, in_threads):
     env = terrascope_env()
     in_threads(env.__enter__)
     rasterio.open(sandbox.url()).close()
     env.__exit__()
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []

@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 import rasterio
 
-from helpers import assert_same_pixels, grants, in_child, refreshed, some_windows, tokens_sent
-from rio_terrascope import SettingsError, terrascope_env
+from helpers import (
+    assert_same_pixels,
+    grants,
+    headers_in_memory,
+    in_child,
+    refreshed,
+    some_windows,
+    tokens_sent,
+)
+from rio_terrascope import terrascope_env
 from rio_terrascope.env import active_env
 from rio_terrascope.gdal import cache
 
@@ -65,7 +73,7 @@ def ends_well(process):
 @pytest.mark.fault(
     "fork in the middle of a refresh", sees="right pixels in both", requests="1 login of the child's own"
 )
-def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings):
+def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles):
     with terrascope_env() as env, rasterio.open(sandbox.url()) as src, rasterio.open(tiles[0]) as local:
         windows = list(some_windows(4))
         assert_same_pixels(src, local, windows[:1])
@@ -87,14 +95,22 @@ def test_fork_in_the_middle_of_a_refresh(row, sandbox, tiles, clean_surroundings
     row.costs(grants(sandbox.requests(), "password") - 1)
     assert {request.status for request in sandbox.requests("sso")} <= {200, None}
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
-    with terrascope_env():
-        assert len(list(clean_surroundings.iterdir())) == 1  # the child's folder is swept
 
 
-@pytest.mark.fault("SIGTERM", sees="the process ends; a folder for the next start to sweep", requests="0")
-@pytest.mark.parametrize("handled", [False, True])
-def test_sigterm(row, sandbox, python, clean_surroundings, handled):
-    """By default Python ends at once. If the program turns the signal into an exception, nothing is left."""
+SIGTERM = pytest.mark.fault("SIGTERM", sees="the process ends; nothing left", requests="0")
+SIGKILL = pytest.mark.fault("kill -9", sees="the process ends; nothing left", requests="0")
+
+
+@pytest.mark.parametrize(
+    ("number", "handled"),
+    [
+        pytest.param(signal.SIGTERM, False, marks=SIGTERM),
+        pytest.param(signal.SIGTERM, True, marks=SIGTERM),
+        pytest.param(signal.SIGKILL, False, marks=SIGKILL),
+    ],
+)
+def test_killed(row, sandbox, python, clean_surroundings, number, handled):
+    """By default Python ends at once. The token was in memory only."""
     handler = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))" if handled else ""
     process = python(
         f"""
@@ -106,17 +122,13 @@ def test_sigterm(row, sandbox, python, clean_surroundings, handled):
         """
     )
     assert process.stdout.readline() == "reading\n"
+    assert list(clean_surroundings.iterdir()) == []
     sandbox.clear()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == ((7, "") if handled else (-signal.SIGTERM, ""))
-    left = list(clean_surroundings.iterdir())
-    assert len(left) == (0 if handled else 1)
-    for folder in left:
-        assert folder.stat().st_mode & 0o777 == 0o700
+    assert (process.returncode, err) == ((7, "") if handled else (-number, ""))
+    assert list(clean_surroundings.iterdir()) == []
     row.costs(sandbox.requests())
-    with terrascope_env():
-        assert not any(folder.exists() for folder in left)
 
 
 @pytest.mark.fault(
@@ -136,89 +148,38 @@ def test_exit_with_a_dataset_open(row, sandbox, python, clean_surroundings, line
     row.costs(sandbox.requests("sso"))
 
 
-@pytest.mark.fault(
-    "no folder that can be written to",
-    sees='`SettingsError`: "make TMPDIR name a folder"',
-    requests="1 login",
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(
+            "import tempfile; tempfile.tempdir = '/proc'",  # nobody makes a folder there, root neither
+            marks=pytest.mark.fault(
+                "no folder that can be written to", sees="right pixels", requests="1 login"
+            ),
+        ),
+        pytest.param(
+            "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))",
+            marks=pytest.mark.fault("full disk", sees="right pixels", requests="1 login"),
+        ),
+    ],
 )
-def test_read_only_folders(row, sandbox, python):
+def test_no_room_on_disk(row, sandbox, python, trouble):
     process = python(
-        """
-        import tempfile
-        tempfile.tempdir = "/proc"  # where nobody makes a folder, root neither
-        try:
-            with terrascope_env():
-                pass
-        except SettingsError as error:
-            print(error)
+        f"""
+        {trouble}
+        with terrascope_env() as env, rasterio.open(url) as src:
+            print(src.read(1, window=window).sum())
+            env.refresh()
+            with rasterio.open(url + "?new") as new:
+                print(new.read(1, window=window).sum())
         """,
         XDG_RUNTIME_DIR="/proc",
     )
-    row.shows(SettingsError(ends_well(process)))
-    row.costs(sandbox.requests("sso"))
-
-
-FULL = """
-import resource, signal
-def room(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-"""
-
-
-@pytest.mark.fault(
-    "full temp folder at the start", sees='`SettingsError`: "make room there"', requests="1 login"
-)
-def test_full_folder_at_the_start(row, sandbox, python, clean_surroundings):
-    process = python(
-        FULL
-        + textwrap.dedent("""
-        room(0)
-        try:
-            with terrascope_env():
-                pass
-        except SettingsError as error:
-            print(error)
-        room(resource.RLIM_INFINITY)
-        """)
-    )
-    row.shows(SettingsError(ends_well(process)))
-    row.costs(sandbox.requests("sso"))
-    assert list(clean_surroundings.iterdir()) == []
-
-
-@pytest.mark.fault(
-    "full temp folder later on",
-    sees='right pixels; in the log: "could not be handed on, trying again"',
-    requests="1 for the renewal",
-)
-def test_full_folder_later_on(row, sandbox, python, clean_surroundings):
-    process = python(
-        FULL
-        + textwrap.dedent("""
-        import logging, threading
-        logging.basicConfig(format="%(message)s")
-        with terrascope_env() as env, rasterio.open(url) as src:
-            room(0)
-            env.refresh()
-            with rasterio.open(url + "?old") as old:  # the old token is still there, and valid
-                print(old.read(1, window=window).sum())
-            room(10**6)
-            (folder,) = os.scandir(os.environ["XDG_RUNTIME_DIR"])
-            while env.token.access_token not in open(os.path.join(folder.path, "header")).read():
-                threading.Event().wait(0.01)
-            with rasterio.open(url + "?new") as new:
-                print(new.read(1, window=window).sum())
-        """)
-    )
-    out, err = process.communicate(timeout=30)
-    row.shows(err)
-    assert "Traceback" not in err
     with rasterio.open(sandbox.file()) as local:
         expected = local.read(1, window=((16000, 16100), (16500, 16600))).sum()
-    assert out.split() == [str(expected)] * 2
-    row.costs(len(sandbox.requests("sso")) - 1)
+    assert ends_well(process).split() == [str(expected)] * 2
+    row.costs(grants(sandbox.requests(), "password"))
     assert tokens_sent(sandbox.requests("data")) == {"valid"}
-    assert list(clean_surroundings.iterdir()) == []
 
 
 @pytest.mark.fault("no HOME, no runtime folder", sees="right pixels", requests="1 login")
@@ -268,7 +229,7 @@ def test_no_home_at_all(row, sandbox, python):
     sees="that exception; nothing left, and an open dataset reads no more",
     requests="0 with the token",
 )
-def test_exception_inside_the_block(row, sandbox, clean_surroundings, reads_right):
+def test_exception_inside_the_block(row, sandbox, reads_right):
     opened = []
 
     def fails():
@@ -279,7 +240,7 @@ def test_exception_inside_the_block(row, sandbox, clean_surroundings, reads_righ
 
     with pytest.raises(ZeroDivisionError):
         fails()
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
     sandbox.clear()
     with opened[0] as src, pytest.raises(rasterio.RasterioIOError):
         reads_right(src)
@@ -309,7 +270,7 @@ def test_asyncio_with_threads(row, fleeting, lands):
     row.costs(grants(fleeting.requests(), "password"))
 
 
-def test_asyncio_cancelled(sandbox, reads_right, clean_surroundings):
+def test_asyncio_cancelled(sandbox, reads_right):
     """A cancelled task leaves its block; another task reads on."""
 
     async def stays(entered):
@@ -330,7 +291,7 @@ def test_asyncio_cancelled(sandbox, reads_right, clean_surroundings):
 
     asyncio.run(both())
     assert grants(sandbox.requests(), "password") == 1
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
 
 
 @pytest.mark.fault(
@@ -338,7 +299,7 @@ def test_asyncio_cancelled(sandbox, reads_right, clean_surroundings):
     sees="a generator leaves its block; an env stays in it",
     requests="1 login",
 )
-def test_garbage(row, sandbox, reads_right, clean_surroundings):
+def test_garbage(row, sandbox, reads_right):
     def datasets():
         with terrascope_env():
             while True:
@@ -350,7 +311,7 @@ def test_garbage(row, sandbox, reads_right, clean_surroundings):
     row.costs(sandbox.requests("sso"))
     del generator
     gc.collect()
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []
     env = terrascope_env()
     env.__enter__()
     del env
@@ -358,4 +319,4 @@ def test_garbage(row, sandbox, reads_right, clean_surroundings):
     with rasterio.open(sandbox.url()) as src:  # an env stays active until it is left, or the process ends
         reads_right(src)
     active_env(sandbox.url()).__exit__()
-    assert list(clean_surroundings.iterdir()) == []
+    assert headers_in_memory() == []

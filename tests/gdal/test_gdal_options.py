@@ -8,7 +8,8 @@ import pytest
 import rasterio
 
 from helpers import assert_same_pixels, some_windows
-from rio_terrascope.gdal import header, libgdal
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.header import Header
 from rio_terrascope.gdal.options import HEADER_FILE, AppliedOptions, as_text, without_authorization
 from rio_terrascope.registry import vsi_prefixes
 from rio_terrascope.settings import Settings
@@ -119,93 +120,25 @@ class TestWhatGdalHonours:
         rasterio.open(url).close()
         assert first in [request.range for request in sandbox.requests("data")]
 
-    def test_the_header_file_is_read_at_each_request(self, sandbox, options):
+    def test_the_header_is_read_at_each_request(self, sandbox, options):
         from rio_terrascope import TokenSource
 
-        file = header.HeaderFile()
+        header = Header()
         tokens = TokenSource()
-        file.write(tokens.get().access_token)
-        options.apply({(f"/vsicurl/{sandbox.origin}/", HEADER_FILE): str(file.path)})
+        header.write(tokens.get().access_token)
+        options.apply({(f"/vsicurl/{sandbox.origin}/", HEADER_FILE): header.path})
         with rasterio.open(sandbox.url()) as src:
             windows = some_windows(1000)
             src.read(1, window=next(windows))
             sandbox.revoke_tokens()
-            file.write(tokens.refresh().access_token)
+            header.write(tokens.refresh().access_token)
             sandbox.clear()
             for window in windows:
                 src.read(1, window=window)
                 if sandbox.requests("data"):
                     break
         assert {request.authorization for request in sandbox.requests("data")} == {"valid"}
-        file.close()
-
-
-class TestHeaderFile:
-    """The file is private, replaced atomically, and swept after its process was killed."""
-
-    def test_written_and_closed(self, clean_surroundings):
-        file = header.HeaderFile()
-        file.write("one")
-        file.write("two")
-        assert file.path.read_text() == "Authorization: Bearer two\n"
-        assert [path.name for path in file.folder.iterdir()] == ["header"]
-        assert file.folder.parent == clean_surroundings
-        file.close()
-        file.close()
-        assert list(clean_surroundings.iterdir()) == []
-
-    def test_readers_meet_the_old_line_or_the_new_one(self):
-        file = header.HeaderFile()
-        file.write("a" * 4000)
-        done = threading.Event()
-        wrong = []
-
-        def read():
-            while not done.is_set():
-                text = file.path.read_text()
-                if len(text) != len("Authorization: Bearer \n") + 4000:
-                    wrong.append(text)
-
-        readers = [threading.Thread(target=read) for _ in range(2)]
-        for reader in readers:
-            reader.start()
-        for number in range(300):
-            file.write(str(number % 10) * 4000)
-        done.set()
-        for reader in readers:
-            reader.join()
-        assert wrong == []
-        file.close()
-
-    def test_a_file_collected_as_garbage_is_removed(self, clean_surroundings):
-        file = header.HeaderFile()
-        del file
-        assert list(clean_surroundings.iterdir()) == []
-
-    def test_sweeping_leaves_everything_else_alone(self, clean_surroundings, tmp_path):
-        mine = header.HeaderFile()
-        strangers = clean_surroundings / f"{header.HeaderFile._PREFIX}strangers"
-        strangers.mkdir()
-        (strangers / "thesis.txt").write_text("five years of work")
-        link = clean_surroundings / f"{header.HeaderFile._PREFIX}link"
-        link.symlink_to(tmp_path)
-        abandoned = clean_surroundings / f"{header.HeaderFile._PREFIX}abandoned"
-        abandoned.mkdir()
-        (abandoned / "header").write_text("Authorization: Bearer old\n")
-        header.sweep()
-        assert mine.folder.exists()
-        assert (strangers / "thesis.txt").exists()
-        assert link.is_symlink()
-        assert not abandoned.exists()
-        mine.close()
-
-    def test_without_a_runtime_folder_it_is_the_temporary_one(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("XDG_RUNTIME_DIR")
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-        file = header.HeaderFile()
-        assert file.folder.parent == tmp_path
-        assert file.folder.stat().st_mode & 0o777 == 0o700
-        file.close()
+        header.remove()
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ class TerrascopePlugin(WorkerPlugin):
 
     Creating the plugin logs in, in the client's process, where reads work from then on as after
     `rio_terrascope.login`. Workers receive access tokens only, each before the last one expires, also
-    if they join or restart later. They keep them in memory and in a header file of their own, and look
-    for no credentials. In a task, ``terrascope_env()`` without a username uses the worker's login. The
-    scheduler and the workers need this package installed.
+    if they join or restart later. They keep them in memory only, and look for no credentials. In a task,
+    ``terrascope_env()`` without a username uses the worker's login. The scheduler and the workers need
+    this package installed.
 
     Dask sends tokens as it sends everything else. If others can listen on the network between client,
     scheduler and workers, make Dask use TLS (`distributed.Security`).
