@@ -246,13 +246,17 @@ class Registry:
             self._main_thread_has = wanted
             in_main_thread(lambda: libgdal.set_for_this_thread(wanted))
 
+    def before_fork(self) -> None:
+        """Let no other thread change anything while the process is copied."""
+        self.lock.acquire()
+        if self._entries:
+            cache.prepare_fork()
+
     def after_fork_in_child(self) -> None:
         """Make the logins the child's own."""
         self.lock = threading.RLock()
         if not self._entries:
             return
-        # GDAL would go on using the parent's connections, and get the parent's answers
-        cache.forget_all()
         self._main_thread_has = {}  # a thread that forks is the main thread of its child
         for login in {entry.login for entry in self._entries if entry.options is not None}:
             login.tokens.start()
@@ -283,9 +287,8 @@ def _name(tokens: TokenSource) -> str:
 registry = Registry()
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    # no other thread is in the middle of a change while the process is copied
     os.register_at_fork(
-        before=lambda: registry.lock.acquire(),
+        before=registry.before_fork,
         after_in_parent=lambda: registry.lock.release(),
         after_in_child=registry.after_fork_in_child,
     )

@@ -3,11 +3,16 @@
 import contextlib
 import multiprocessing
 import os
+import shutil
+import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 import rasterio
 
+import rio_terrascope
 from helpers import (
     enter_and_read,
     grants,
@@ -112,6 +117,39 @@ def test_a_child_goes_on_when_the_parent_leaves(sandbox):
         in_child(read_later, in_parent=block.close)
 
 
+@pytest.mark.fault(
+    "fork while other threads read",
+    sees="the child starts; it may hang when it reads, as GDAL's locks are copied",
+    requests="0",
+)
+def test_the_fork_itself_never_hangs_while_other_threads_read(sandbox):
+    """In 0.1.0 one of twenty children never came out of the fork: it called GDAL there."""
+    ended = threading.Event()
+    reading = threading.Barrier(9, timeout=60)
+
+    def read(env, number):
+        url = f"{sandbox.url()}?thread={number}"
+        env.open(url).close()
+        reading.wait()
+        while not ended.is_set():
+            cache.forget(url)
+            env.open(url).close()
+
+    with terrascope_env() as env:
+        threads = [threading.Thread(target=read, args=(env, number)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        reading.wait()
+        try:
+            for _ in range(40):
+                in_child(lambda: None, seconds=20)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join(60)
+    assert grants(sandbox.requests(), "password") == 1
+
+
 def test_a_fork_outside_of_any_block_changes_nothing(sandbox):
     def look():
         assert libgdal.get_config_option(S3_REDIRECT) is None
@@ -129,3 +167,47 @@ def test_a_fork_pool(sandbox, tiles):
 def shape_of(url):
     with rasterio.open(url) as src:
         return src.shape
+
+
+TWO_COPIES = """
+import sys, rasterio
+from rio_terrascope import terrascope_env as first
+for name in [name for name in sys.modules if name.startswith("rio_terrascope")]:
+    del sys.modules[name]
+copy, url, order = sys.argv[1:]
+sys.path.insert(0, copy)
+sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in repr(finder)]
+import rio_terrascope as second
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.options import HEADER_FILE
+from helpers import headers_in_memory
+
+assert second.__file__.startswith(copy)
+envs = [first(), second.terrascope_env()]
+for env in envs:
+    env.__enter__()
+assert len(headers_in_memory()) == 2
+for number in map(int, order):
+    rasterio.open(f"{url}?before-{number}").close()
+    envs[number].__exit__()
+    with rasterio.Env(CPL_DEBUG="OFF"):
+        print(len(headers_in_memory()), libgdal.get_path_option("/vsicurl/" + url, HEADER_FILE) is None)
+"""
+
+
+@pytest.mark.parametrize("order", ["10", "01"])
+def test_two_copies_of_the_package_in_one_process(sandbox, tmp_path, order):
+    package = Path(rio_terrascope.__file__).parent
+    shutil.copytree(package, tmp_path / "rio_terrascope", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_COPIES, tmp_path, sandbox.url(), order],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["1 False", "0 True"]
+    # the first copy takes its read options with it, so GDAL may ask for the directory, which gets no token
+    files = [request for request in sandbox.requests("data") if request.path.endswith(".tif")]
+    assert tokens_sent(files) == {"valid"}

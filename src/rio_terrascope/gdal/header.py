@@ -44,12 +44,17 @@ class Header:
     @property
     def is_there(self) -> bool:
         """Whether the file exists. Other code of the process may empty ``/vsimem/``."""
-        lib = libgdal.load()
-        file = lib.VSIFOpenL(self.path.encode(), b"rb")
-        if file:
-            lib.VSIFCloseL(file)
-        return bool(file)
+        return exists(self.path)
 
     def remove(self) -> None:
         """Remove the file."""
         libgdal.load().VSIUnlink(self.path.encode())
+
+
+def exists(path: str) -> bool:
+    """Tell whether GDAL can read a header file, in memory or on disk."""
+    lib = libgdal.load()
+    file = lib.VSIFOpenL(path.encode(), b"rb")
+    if file:
+        lib.VSIFCloseL(file)
+    return bool(file)

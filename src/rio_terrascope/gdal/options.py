@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from rio_terrascope import certificates
 from rio_terrascope.errors import TerrascopeWarning, with_next_step
+from rio_terrascope.gdal import header
 from rio_terrascope.gdal.libgdal import decoded, get_config_option, get_own_path_option, load
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
@@ -247,7 +248,11 @@ class AppliedOptions:
         self._before: dict[Option, str | None] = {}
 
     def apply(self, wanted: Mapping[Option, str]) -> None:
-        """Set all of `wanted`, and restore what earlier calls have set and `wanted` leaves out."""
+        """Set all of `wanted`, and restore what earlier calls have set and `wanted` leaves out.
+
+        A header that another copy of this package has set for the same path stays. One that another copy
+        has removed does not come back.
+        """
         for option in [option for option in self._now if option not in wanted]:
             _restore(option, self._now.pop(option), self._before.pop(option))
         for option, value in wanted.items():
@@ -296,6 +301,11 @@ def _set(option: Option, value: str) -> None:
 def _restore(option: Option, value: str, before: str | None) -> None:
     """Put back what `_set` has replaced, unless somebody has set the option since."""
     prefix, key = option
+    if key == HEADER_FILE:
+        # another copy of this package may have set its own header since, or have removed an earlier one
+        if _get(option) not in (value, None):
+            return
+        before = before if before and header.exists(before) else None
     encoded = None if before is None else before.encode()
     if prefix is not None:
         load().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
