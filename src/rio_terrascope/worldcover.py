@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
-from rio_terrascope.gdal import messages
+from rio_terrascope.gdal import cache, messages
 from rio_terrascope.reading.bbox import check_resolution, read_shape
 from rio_terrascope.reading.datasets import Datasets
 from rio_terrascope.reading.grid import ON_THE_EDGE, check_world_bbox, floor_pixel
@@ -34,6 +34,8 @@ PIXELS = 36000
 """Width and height of a tile in pixels, 12,000 to a degree."""
 
 NODATA = 0
+
+_ATTEMPTS = 3  # to request a tile that answers 404 while the login changes
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,9 @@ def read(
 ) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """Read the map of a box, from all tiles that overlap it.
 
-    A tile that the server does not have (404) is sea. Its pixels become nodata, and the process does not
-    request it again; see `forget_sea`.
+    A tile that the server does not have (404) is sea. Its pixels become nodata. It is not requested again
+    until the block is left or the login is refreshed, if another tile of the same call could be read: a
+    server may also answer 404 if the login is not in order. See `forget_sea`.
 
     Parameters
     ----------
@@ -209,13 +212,14 @@ def read(
     array = np.full((1, grid.rows, grid.columns), NODATA, np.uint8)
     positions = list(_tiles_under(grid))
     workers = Workers(max_workers)
+    absent = _Absent()
 
     def fill(position: tuple[int, int]) -> None:
         row, column = position
         tile = Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
         target, window = grid.overlap(row, column)
         shape = (window.height // grid.factor, window.width // grid.factor)
-        pixels = _read_tile(datasets, tile, window, shape)
+        pixels = _read_tile(datasets, tile, window, shape, absent)
         if pixels is not None:
             array[0][target] = pixels
 
@@ -224,6 +228,7 @@ def read(
         for done, _ in enumerate(workers.in_order(fill, positions), start=1):
             if progress is not None:
                 progress(done, len(positions))
+    absent.remember()
     return array, grid.profile
 
 
@@ -233,7 +238,7 @@ def grid_profile(bbox: Sequence[float], resolution: float | None = None) -> dict
 
 
 def known_sea() -> frozenset[str]:
-    """Return the URLs that were requested and have no tile."""
+    """Return the URLs that were requested and have no tile, since the block was entered or refreshed."""
     with _lock:
         return frozenset(_sea)
 
@@ -244,17 +249,62 @@ def forget_sea() -> None:
         _sea.clear()
 
 
-_sea: set[str] = set()  # URLs that have no tile
+_sea: dict[str, bool] = {}  # URLs that answered 404; True: not to be requested again
+_times_forgotten = 0  # how often all of an origin was forgotten: a block was entered, left or refreshed
 _lock = threading.Lock()
 
 
+def _forget(path: str) -> None:
+    """Forget a URL, or all that begin with it, because GDAL's cache has been cleared for it."""
+    global _times_forgotten
+    start = path.removeprefix("/vsicurl/")
+    with _lock:
+        if not start.endswith(".tif"):
+            _times_forgotten += 1
+        for url in [url for url in _sea if url.startswith(start)]:
+            del _sea[url]
+
+
+cache.on_forget(_forget)
+
+
+class _Absent:
+    """The tiles that answered 404 during one call of `read`.
+
+    Attributes
+    ----------
+    proven : bool
+        Whether another tile could be read, which shows that the login is in order.
+    """
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self.proven = False
+        self._times_forgotten = _times_forgotten
+
+    def remember(self) -> None:
+        """Keep the tiles for later calls, unless the login has changed since this call began."""
+        with _lock:
+            if self._times_forgotten == _times_forgotten:
+                for url in self.urls:
+                    _sea[url] = self.proven or _sea.get(url, False)
+
+
+def _login(url: str) -> tuple[object, ...]:
+    """Return what changes if the login for a URL is replaced, or its token expires."""
+    env = active_env(url)
+    tokens = env.tokens if env is not None else None
+    return (_times_forgotten, tokens and tokens.current, tokens is None or tokens.seconds_left > 0)
+
+
 def _read_tile(
-    datasets: Datasets, tile: Tile, window: Window, shape: tuple[int, int]
+    datasets: Datasets, tile: Tile, window: Window, shape: tuple[int, int], absent: _Absent
 ) -> npt.NDArray[np.uint8] | None:
     """Read a window of a tile, or return None if there is no tile."""
     url = tile.url
     with _lock:
-        if url in _sea:
+        if _sea.get(url):
+            absent.urls.append(url)
             return None
 
     def read_window(dataset: Any) -> npt.NDArray[np.uint8]:
@@ -265,14 +315,20 @@ def _read_tile(
         pixels: npt.NDArray[np.uint8] = read_shape(dataset, window, shape, [1])[0]
         return pixels
 
-    try:
-        return datasets.read(url, read_window)
-    except RasterioIOError as error:
-        if messages.http_status(error) != 404:
-            raise
-        with _lock:
-            _sea.add(url)
-        return None
+    for attempt in range(_ATTEMPTS):
+        login = _login(url)
+        try:
+            pixels: npt.NDArray[np.uint8] = datasets.read(url, read_window)
+        except RasterioIOError as error:
+            if messages.http_status(error) != 404:
+                raise
+            if _login(url) == login or attempt == _ATTEMPTS - 1:
+                break  # otherwise the server may have answered to a login that is over
+        else:
+            absent.proven = True
+            return pixels
+    absent.urls.append(url)
+    return None
 
 
 @dataclass(frozen=True)

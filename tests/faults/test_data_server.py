@@ -12,7 +12,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from helpers import tokens_sent
-from rio_terrascope import TerrascopeError, look, read_bbox, read_windows, sample, terrascope_env
+from rio_terrascope import TerrascopeError, look, read_bbox, read_windows, sample, terrascope_env, worldcover
 
 # short waits, so that the tests are quick
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}
@@ -654,3 +654,20 @@ def test_read_windows_try_once_more(row, sandbox, lands, prepare):
             np.testing.assert_array_equal(pixels.squeeze(), land.pixels)
     row.costs(sandbox.requests("data"))
     assert len(sandbox.requests("sso")) <= 1
+
+
+@pytest.mark.fault(
+    "404 for a WorldCover tile that exists",
+    sees="nodata, as for the sea, in this `worldcover.read`; right pixels in the next",
+    requests="at most 8",
+)
+def test_a_404_is_not_sea_for_long(row, sandbox, tiles):
+    box = (6.5, 0.3, 6.6, 0.4)
+    with terrascope_env(), rasterio.open(tiles[0]) as local:
+        sandbox.fail(404, times=1)
+        assert not worldcover.read(box, 2020)[0].any()
+        sandbox.clear()
+        pixels, _ = worldcover.read(box, 2020)
+        np.testing.assert_array_equal(pixels[0], local.read(1, window=Window(6000, 31200, 1200, 1200)))
+    assert pixels.any()
+    row.costs(sandbox.requests("data"))

@@ -1,12 +1,14 @@
 """WorldCover: the grid, boxes over several tiles and the antimeridian, and tiles that do not exist."""
 
+import threading
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from rio_terrascope import AccessDeniedError, worldcover
+from rio_terrascope import AccessDeniedError, terrascope_env, worldcover
 from rio_terrascope.sandbox.island import Island
 from rio_terrascope.sandbox.paths import worldcover_path
 from rio_terrascope.sandbox.tile import CLASSES, north_west, write_tile
@@ -92,15 +94,77 @@ def test_sea_is_no_data_and_asked_for_once(server, inside, tiles):
     assert not array.any()
     absent = [r for r in server.requests("data") if r.status == 404]
     assert {r.path.split("_")[-2] for r in absent} == {"N00E003", "S03E003", "S03E006"}
+    assert {url.split("_")[-2] for url in worldcover.known_sea()} == {"N00E003", "S03E003", "S03E006"}
     server.clear()
-    inside.refresh()  # clears GDAL's cache, which remembers absent files too
     worldcover.read(box, 2020)
     assert {r.path.split("_")[-2] for r in server.requests("data")} <= {"N00E006"}
-    worldcover.forget_sea()
-    server.clear()
+    for forget in (worldcover.forget_sea, inside.refresh, inside.forget):
+        worldcover.read(box, 2020)
+        forget()
+        assert worldcover.known_sea() == frozenset()
+        server.clear()
+        worldcover.read(box, 2020)
+        assert sum(r.status == 404 for r in server.requests("data")) == 3
+
+
+LAND = (6.5, 0.3, 6.6, 0.4)
+LAND_AND_SEA = (5.9, 0.3, 6.6, 0.4)
+
+
+def land_is_read(server, box=LAND):
+    array, profile = worldcover.read(box, 2020)
+    west, north = profile["transform"].c, profile["transform"].f
+    left = round((max(west, 6) - west) * 12000)
+    window = Window(round((west - 6) * 12000) + left, round((3 - north) * 12000), array.shape[2] - left, 1200)
+    with rasterio.open(server.file()) as local:
+        return np.array_equal(array[0, :1200, left:], local.read(1, window=window))
+
+
+@pytest.mark.parametrize("box", [LAND, LAND_AND_SEA])
+def test_one_404_is_not_sea_in_the_next_block(server, box):
+    server.fail(404, times=1, match="N00E006")
+    with terrascope_env():
+        assert not land_is_read(server, box)
+    with terrascope_env():
+        assert land_is_read(server, box)
+
+
+def test_one_404_is_not_sea_in_the_next_read(server, inside):
+    """No other tile was read, so nothing says that the login was in order."""
+    server.fail(404, times=1, match="N00E006")
+    assert not land_is_read(server)
+    assert land_is_read(server)
+
+
+def test_a_404_to_a_refused_token_is_not_remembered(server, inside):
+    server.revoke_tokens()
+    server.fail(404, times=1, match="N00E006")
+    assert not land_is_read(server, LAND_AND_SEA)
+    assert land_is_read(server, LAND_AND_SEA)
+
+
+def test_after_a_refresh_a_404_may_be_land(server, inside):
+    box = (5.9, 0.3, 6.6, 3.1)  # with the tile to the north, so that the 404 is believed
+    server.add_file(server.file(), worldcover_path(2020, "N03E006"))
+    server.fail(404, times=1, match="N00E006")
+    worldcover.read(box, 2020, 0.01)
+    assert any("N00E006" in url for url in worldcover.known_sea())
     inside.refresh()
-    worldcover.read((5.9, 0, 6.1, 0.1), 2020)
-    assert any(r.status == 404 for r in server.requests("data"))
+    assert land_is_read(server, LAND_AND_SEA)
+
+
+def test_a_404_that_comes_while_the_token_is_replaced_is_asked_again(server):
+    with terrascope_env() as env:
+        server.latency(0.5)
+        server.fail(404, times=1, match="N00E006")
+        seen = []
+        reader = threading.Thread(target=lambda: seen.append(land_is_read(server)))
+        reader.start()
+        server.wait_for(lambda requests: any("N00E006" in r.path for r in requests), server="data")
+        server.latency(0)  # the request that is under way still waits
+        env.refresh()
+        reader.join(60)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def worldcover(
         Progress("Reading") as progress,
     ):
         write_worldcover(bbox, int(year), file, resolution=resolution, progress=progress.update)
-    sea = [url for url in urls if url in library.known_sea()]
+        sea = [url for url in urls if url in library.known_sea()]  # forgotten on leaving
     if sea:
         names = ", ".join(url.rpartition("_Map")[0].rpartition("_")[2] for url in sea[:8])
         more = f" and {len(sea) - 8} more" if len(sea) > 8 else ""

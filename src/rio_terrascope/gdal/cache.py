@@ -3,12 +3,14 @@
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.options import vsi_path
 
 # held over a call of libgdal that clears the cache, and over a fork; never over a request
 _call = threading.Lock()
+_listeners: list[Callable[[str], None]] = []
 
 
 def forget(path: str) -> None:
@@ -24,6 +26,13 @@ def forget(path: str) -> None:
             from rasterio.cache import invalidate
 
             invalidate(path)
+    for listener in _listeners:
+        listener(path)
+
+
+def on_forget(listener: Callable[[str], None]) -> None:
+    """Call `listener` with the argument of each `forget`, so that another memory ends with GDAL's."""
+    _listeners.append(listener)
 
 
 def forget_all() -> None:
