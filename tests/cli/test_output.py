@@ -1,6 +1,10 @@
 """Output files appear complete or not at all; progress bars on a terminal only."""
 
+import os
+import stat
+
 import pytest
+import rasterio
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -40,3 +44,48 @@ def test_a_network_that_drops_in_the_middle_leaves_nothing(tsread, sandbox, brea
     line = tsread.fails("read", sandbox.url(), "-o", "out.tif", "--bbox", 6, 0, 9, 3)
     assert "Next: " in line
     assert set(tsread.cwd.iterdir()) == before
+
+
+WRITTEN_TO = {"sees": "it is written to, not replaced", "requests": "those of the read"}
+WINDOW = ("--window", 16000, 16500, 9, 9)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs devices, FIFOs and modes")
+class TestWhatIsNotAFile:
+    """Devices and FIFOs are written to, links are written through, and modes are kept."""
+
+    @pytest.mark.fault(
+        "`-o` names a device", sees="it is written to, not replaced", requests="those of the read"
+    )
+    @pytest.mark.parametrize("more", [(), ("--overwrite",)])
+    def test_a_device(self, tsread, sandbox, more):
+        tsread("read", sandbox.url(), "-o", "/dev/null", *WINDOW, *more)
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+    @pytest.mark.fault(
+        "`-o` names a FIFO", sees="it is written to, not replaced", requests="those of the read"
+    )
+    def test_a_fifo(self, tsread, sandbox):
+        fifo = tsread.cwd / "fifo"
+        os.mkfifo(fifo)
+        process = tsread.popen("read", sandbox.url(), "-o", "fifo", *map(str, WINDOW))
+        written = fifo.read_bytes()
+        assert process.communicate(timeout=60) == ("", "")
+        with rasterio.MemoryFile(written) as memory, memory.open() as out:
+            assert out.shape == (9, 9)
+        assert fifo.is_fifo()
+
+    @pytest.mark.fault(
+        "`-o` names a link to a file of mode 0600",
+        sees="the file is replaced; the link and the mode stay",
+        requests="those of the read",
+    )
+    def test_a_link_and_its_files_mode(self, tsread, sandbox):
+        (tsread.cwd / "real.tif").touch(0o600)
+        (tsread.cwd / "link.tif").symlink_to("real.tif")
+        assert "already exists" in tsread.fails("read", sandbox.url(), "-o", "link.tif", *WINDOW)
+        tsread("read", sandbox.url(), "-o", "link.tif", *WINDOW, "--overwrite")
+        assert (tsread.cwd / "link.tif").is_symlink()
+        assert stat.S_IMODE((tsread.cwd / "real.tif").stat().st_mode) == 0o600
+        with rasterio.open(tsread.cwd / "real.tif") as out:
+            assert out.shape == (9, 9)

@@ -41,6 +41,15 @@ def test_values_at_points_with_all_columns_kept(tsread, sandbox, land):
     assert [row["value"] for row in found] == as_text(values)
 
 
+def test_cells_that_a_spreadsheet_takes_for_formulas_are_passed_on(tsread, sandbox):
+    """Documented, not changed: other programs want -1.5 and +32 2 back, and the input has them already."""
+    cells = ["=1+2", "+32 2 1", "-1.5", "@SUM(A1)"]
+    points = "".join(f"8.5,0.5,{cell}\n" for cell in cells)
+    found = table(tsread("sample", sandbox.url(), "-", input=f"lon,lat,note\n{points}").stdout)
+    assert [row["note"] for row in found] == cells
+    assert "formulas" in tsread("sample", "--help").stdout
+
+
 def test_no_data_and_points_outside_are_empty(tsread, sandbox):
     done = tsread("sample", sandbox.url(), "-", input="lon,lat\n8.5,0.5\n50,50\n9,1\n")
     with rasterio.open(sandbox.file()) as tile:

@@ -67,7 +67,8 @@ def test_paths_where_files_are_here(tmp_path, tiles, tsread):
         found = tsread("search", MAP_2020, "--prefer-local", "--json").stdout
         server.clear()
         box = ("--bbox", 6.6, 0.2, 6.61, 0.21, "--json")
-        facts = tsread("stats", "-", *box, input=found)
+        assert "--prefer-local" in tsread.fails("stats", "-", *box, input=found)
+        facts = tsread("stats", "-", "--prefer-local", *box, input=found)
         assert json.loads(facts.stdout)["name"] == str(file)
         assert server.requests() == []
 
@@ -128,6 +129,65 @@ def test_those_take_one(tsread):
 )
 def test_stdin_that_names_no_raster(tsread, text, said):
     assert said in tsread.fails("stats", "-", input=text)
+
+
+# What the catalogue names is a URL, or nothing is opened
+
+
+VRT = (
+    "<VRTDataset rasterXSize='1' rasterYSize='1'><VRTRasterBand dataType='Byte' band='1'><SimpleSource>"
+    "<SourceFilename relativeToVRT='0'>{file}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+)
+HOSTILE = {
+    "path": "{file}",
+    "file URL": "file://{file}",
+    "/vsi path": "/vsisubfile/0_100000000,{file}",
+    "inline VRT": VRT,
+    "vrt connection": "vrt://{file}",
+    "subdataset": "GTIFF_DIR:1:{file}",
+    "rasterio's scheme": "zip+file://{file}!x",
+    "two lines": "https://127.0.0.1:9/a.tif\n{file}",
+    "spaces": " {file}",
+    "no text": None,
+}
+
+
+@pytest.fixture
+def hostile(request, sandbox, tsread):
+    """An item whose asset has a hostile href, which the catalogue returns for every search."""
+    item = tsread.json("search", NDVI, "--bbox", *BOX, "--datetime", "2021-06")["features"][0]
+    href = request.param and request.param.format(file=sandbox.file())
+    item["assets"]["NDVI"]["href"] = href
+    answer = json.dumps({"type": "FeatureCollection", "features": [item], "links": []})
+    sandbox.fail(
+        200, None, server="catalogue", match="/search", body=answer, content_type="application/geo+json"
+    )
+    return item
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE, indirect=True)
+def test_search_prints_urls_only(tsread, hostile):
+    line = tsread.fails("search", NDVI)
+    assert "is not a URL" in line
+    assert "Next: " in line
+
+
+@pytest.mark.fault(
+    "an item names a path, a `/vsi` path or the text of a VRT", sees='an error: "is not a URL"', requests="0"
+)
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE, indirect=True)
+@pytest.mark.parametrize("command", ["stats", "preview", "read"])
+def test_items_on_stdin_open_urls_only(tsread, hostile, command):
+    options = {"stats": [], "preview": ["-o", "a.png"], "read": ["-o", "a.tif", "--window", 0, 0, 1, 1]}
+    line = tsread.fails(command, "-", *options[command], input=json.dumps(hostile))
+    assert "is not a URL" in line
+    assert list(tsread.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize("hostile", [v for k, v in HOSTILE.items() if k != "file URL"], indirect=True)
+def test_prefer_local_opens_file_urls_only(tsread, hostile):
+    assert "is not a URL" in tsread.fails("search", NDVI, "--prefer-local")
+    assert "is not a URL" in tsread.fails("stats", "-", "--prefer-local", input=json.dumps(hostile))
 
 
 # Errors

@@ -20,6 +20,7 @@ PLACES = {
         "test_gil.py",
         "test_guards.py",
     ),
+    "in files and items": ("test_output.py", "test_outputs.py", "test_search.py"),
 }
 
 

@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from rasterio.windows import bounds as bounds_of
 
 from rio_terrascope import worldcover
+from rio_terrascope.analysis.outputs import written_whole
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.reading import Progress
@@ -50,7 +51,7 @@ def extract(
     ----------
     dataset : rasterio.DatasetReader
     path : path-like
-        The file to write. An existing file is replaced.
+        The file to write, as by `written_whole`: a device is written to, an existing file keeps its mode.
     region : Region
         Pixels outside its geometries become nodata.
     resolution, max_size : optional
@@ -102,7 +103,7 @@ def extract(
                 out.write_mask(counts & ~outside, window=target)
             elif region.geometries:
                 pixels[:, outside] = nodata
-            _write(out, path, pixels, target)
+            _write(out, pixels, target)
             done += target.width * target.height
             if progress is not None:
                 progress(done, shape[0] * shape[1])
@@ -123,7 +124,7 @@ def write_worldcover(
     bbox, year, resolution
         As in `worldcover.read`.
     path : path-like
-        The file to write. An existing file is replaced.
+        The file to write, as by `written_whole`: a device is written to, an existing file keeps its mode.
     progress : callable, optional
         Called with the number of pixels written so far and the total.
 
@@ -161,7 +162,7 @@ def write_worldcover(
                 east -= 360
             box = (max(-180.0, west), max(-90.0, south), min(180.0, east), min(90.0, north))
             pixels, _ = worldcover.read(box, year, resolution)
-            _write(out, path, pixels, window)
+            _write(out, pixels, window)
             done += window.width * window.height
             if progress is not None:
                 progress(done, width * height)
@@ -171,13 +172,13 @@ def write_worldcover(
 def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     """Open a dataset for writing that becomes a Cloud-Optimized GeoTIFF when the block ends.
 
-    A COG cannot be written window by window. A plain GeoTIFF beside it takes the windows, is copied if
-    the block ends without an error, and is deleted in any case.
+    A COG cannot be written window by window. A plain GeoTIFF in a temporary folder beside it takes the
+    windows, is copied if the block ends without an error, and is deleted in any case.
 
     Parameters
     ----------
     path : path-like
-        The file to write. An existing file is replaced.
+        The file to write, as by `written_whole`.
     **profile
         As in `rasterio.open`.
 
@@ -185,45 +186,44 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     ------
     rasterio.io.DatasetWriter
     """
-    path = Path(path)
-    base = path.with_name(f"{path.stem}.base.tif")
     # integers may be classes, so their overviews must not contain new values
     resampling = "nearest" if np.dtype(profile["dtype"]).kind in "iub" else "average"
     predictor = {"i": "standard", "u": "no", "f": "floating_point"}.get(np.dtype(profile["dtype"]).kind, "no")
-    try:
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS"):
-            with rasterio.open(
-                base,
-                "w",
-                driver="GTiff",
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
-                sparse_ok=True,  # blocks without data, such as the sea, take neither space nor time
-                compress="lzw",
-                bigtiff="if_safer",
-                **profile,
-            ) as out:
-                yield out
-            _check_space(path, 2 * base.stat().st_size)  # the copy, and its overviews before they are joined
-            copy(
-                base,
-                path,
-                driver="COG",
-                compress="deflate",
-                predictor=predictor,
-                blocksize=BLOCK,
-                overview_resampling=resampling,
-                sparse_ok=True,
-                bigtiff="if_safer",
-            )
-    finally:
-        base.unlink(missing_ok=True)
+    with (
+        written_whole(path) as whole,
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS"),
+    ):
+        base = whole.with_name(f"{whole.name}.base")
+        with rasterio.open(
+            base,
+            "w",
+            driver="GTiff",
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+            sparse_ok=True,  # blocks without data, such as the sea, take neither space nor time
+            compress="lzw",
+            bigtiff="if_safer",
+            **profile,
+        ) as out:
+            yield out
+        _check_space(whole, 2 * base.stat().st_size)  # the copy, and its overviews before they are joined
+        copy(
+            base,
+            whole,
+            driver="COG",
+            compress="deflate",
+            predictor=predictor,
+            blocksize=BLOCK,
+            overview_resampling=resampling,
+            sparse_ok=True,
+            bigtiff="if_safer",
+        )
 
 
-def _write(out: Any, path: str | os.PathLike[str], pixels: npt.NDArray[Any], window: Window) -> None:
+def _write(out: Any, pixels: npt.NDArray[Any], window: Window) -> None:
     """Write pixels to a dataset from `cog`, or raise OSError if the disk has no space for them."""
-    _check_space(Path(path), 2 * pixels.nbytes)
+    _check_space(Path(out.name), 2 * pixels.nbytes)
     out.write(pixels, window=window)
 
 

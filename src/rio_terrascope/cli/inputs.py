@@ -1,6 +1,7 @@
 """The rasters that a command reads: from its arguments, or from 'tsread search' on stdin."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +11,7 @@ import click
 from rio_terrascope.errors import with_next_step
 
 
-def named_rasters(arguments: Iterable[str]) -> list[str]:
+def named_rasters(arguments: Iterable[str], *, prefer_local: bool) -> list[str]:
     """Return the rasters that the arguments name, with those on stdin in place of ``-``.
 
     Parameters
@@ -18,22 +19,24 @@ def named_rasters(arguments: Iterable[str]) -> list[str]:
     arguments : iterable of str
         URLs and paths. Stdin has one per line, or is a STAC item or FeatureCollection in JSON, which
         stands for all its data assets.
+    prefer_local : bool
+        Whether an item may name a file on this machine.
 
     Raises
     ------
     click.ClickException
-        If stdin names no raster, or ``-`` is given twice.
+        If stdin names no raster, or an item names something else than a URL, or ``-`` is given twice.
     """
     arguments = list(arguments)
     if arguments.count("-") > 1:
         raise click.UsageError("'-' is given twice, but there is only one stdin.")
     rasters: list[str] = []
     for argument in arguments:
-        rasters += _on_stdin() if argument == "-" else [argument]
+        rasters += _on_stdin(prefer_local) if argument == "-" else [argument]
     return rasters
 
 
-def one_raster(argument: str) -> str:
+def one_raster(argument: str, *, prefer_local: bool) -> str:
     """Return the raster that an argument names; ``-`` is stdin. For commands that take one raster.
 
     Raises
@@ -41,7 +44,7 @@ def one_raster(argument: str) -> str:
     click.ClickException
         If stdin names none or several.
     """
-    rasters = named_rasters([argument])
+    rasters = named_rasters([argument], prefer_local=prefer_local)
     if len(rasters) != 1:
         raise click.ClickException(
             with_next_step(
@@ -52,9 +55,9 @@ def one_raster(argument: str) -> str:
     return rasters[0]
 
 
-def _on_stdin() -> list[str]:
+def _on_stdin(prefer_local: bool) -> list[str]:
     text = sys.stdin.read()
-    lines = _in_json(text) if text.lstrip().startswith("{") else text.splitlines()
+    lines = _in_json(text, prefer_local) if text.lstrip().startswith("{") else text.splitlines()
     rasters = [raster for line in lines if (raster := line.strip())]
     if not rasters:
         raise click.ClickException(
@@ -63,11 +66,16 @@ def _on_stdin() -> list[str]:
     return rasters
 
 
-def _in_json(text: str) -> list[str]:
+def _in_json(text: str, prefer_local: bool) -> list[str]:
+    from rio_terrascope import stac
+
     try:
         found: dict[str, Any] = json.loads(text)
         items = found["features"] if found.get("type") == "FeatureCollection" else [found]
-        return [path_or_url(asset["href"]) for item in items for _name, asset in chosen_assets(item)]
+        if prefer_local:
+            stac.prefer_local(items)
+        assets = [asset for item in items for _name, asset in chosen_assets(item)]
+        return [path_or_url(asset["href"], prefer_local=prefer_local) for asset in assets]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise click.ClickException(
             with_next_step(
@@ -86,8 +94,29 @@ def chosen_assets(item: dict[str, Any], name: str | None = None) -> list[tuple[s
     ]
 
 
-def path_or_url(href: str) -> str:
-    """Return the path of a file on this machine for its URL, and any other URL unchanged."""
+def path_or_url(href: Any, *, prefer_local: bool) -> str:
+    """Return what may be opened for the href of an asset: its URL, or the path of a file on this machine.
+
+    A catalogue must not choose what is opened on this machine. GDAL opens paths, the text of a VRT, and
+    much else in place of a URL.
+
+    Raises
+    ------
+    click.ClickException
+        If the href is not a URL with ``http://`` or ``https://`` nor, with `prefer_local`, the
+        ``file://`` URL of a file on this machine.
+    """
     from rio_terrascope.stac import local_path
 
-    return local_path(href) or href
+    if isinstance(href, str):
+        if prefer_local and (path := local_path(href)):
+            return path
+        if re.fullmatch(r"https?://[!-~]+", href):  # as in RFC 3986: no spaces, no control characters
+            return href
+    shown = ascii(href) if len(str(href)) <= 100 else f"{str(href)[:100]!a} ..."
+    raise click.ClickException(
+        with_next_step(
+            f"an item of the catalogue names {shown}, which is not a URL with https://",
+            "add --prefer-local if it is a file:// URL that you want to be read",
+        )
+    )

@@ -22,6 +22,12 @@ Box = tuple[float, float, float, float]
 DEGREES = "EPSG:4326"
 
 
+# for commands that read URLs or STAC items from stdin
+prefer_local_option = click.option(
+    "--prefer-local", is_flag=True, help="With items on stdin, read files that are on this machine."
+)
+
+
 def finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
     """Refuse infinity and NaN, which click's ranges accept."""
     if value is not None and not math.isfinite(value):

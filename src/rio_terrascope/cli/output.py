@@ -1,7 +1,6 @@
 """Messages and progress bars on stderr, and output files that appear complete or not at all."""
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import IO, Any, Self
 
 import click
 
+from rio_terrascope.analysis.outputs import written_whole
 from rio_terrascope.cli.signals import unfinished_folders
 from rio_terrascope.errors import with_next_step
 
@@ -96,55 +96,62 @@ def output_option(suffix: str, *, default: str | None = None, required: bool = T
 
 @contextlib.contextmanager
 def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary path to write to, and rename that file to `path` if the block succeeds.
+    """Yield a temporary path to write to, and put that file in place of `path` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        ``-`` is stdout; the complete file is copied to it.
+        ``-`` is stdout; the complete file is copied to it, as it is to a device or a FIFO.
     overwrite : bool
         Whether an existing file may be replaced.
 
     Yields
     ------
     Path
-        A file of the same name in a new folder beside `path`, so that the rename is atomic. The
-        folder is removed at the end, with whatever else was written to it.
+        As `written_whole` does.
 
     Raises
     ------
     click.ClickException
-        If the file exists and may not be replaced, or the folder cannot be written to.
+        If the file exists and may not be replaced, or cannot be written.
     """
-    to_stdout = str(path) == "-"
-    if to_stdout and sys.stdout.isatty():
+    with contextlib.ExitStack() as stack:
+        try:
+            whole = stack.enter_context(_to_stdout() if str(path) == "-" else _to_file(path, overwrite))
+        except OSError as error:
+            to_stdout = str(path) == "-"
+            what = f"cannot write to {'the temporary folder' if to_stdout else path.parent}: {error.strerror}"
+            advice = "set TMPDIR to" if to_stdout else "name a file in"
+            raise click.ClickException(
+                with_next_step(what, f"{advice} a folder that you can write to")
+            ) from None
+        yield whole
+
+
+@contextlib.contextmanager
+def _to_stdout() -> Iterator[Path]:
+    if sys.stdout.isatty():
         raise click.UsageError(
             with_next_step("'-o -' would fill the terminal with bytes", "redirect stdout, or name a file")
         )
-    if not to_stdout and path.exists() and not overwrite:
+    with tempfile.TemporaryDirectory(prefix=".tsread-", ignore_cleanup_errors=True) as folder:
+        unfinished_folders.add(folder)
+        try:
+            whole = Path(folder) / "stdout"
+            yield whole
+            with open(whole, "rb") as complete:
+                shutil.copyfileobj(complete, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        finally:
+            unfinished_folders.discard(folder)
+
+
+def _to_file(path: Path, overwrite: bool) -> contextlib.AbstractContextManager[Path]:
+    if not overwrite and path.exists() and not (path.is_fifo() or path.is_char_device()):
         raise click.ClickException(
             with_next_step(f"{path} already exists", "name another file, or add --overwrite")
         )
-    parent = None if to_stdout else path.parent
-    try:
-        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent)
-    except OSError as error:
-        what = f"cannot write to {parent or 'the temporary folder'}: {error.strerror}"
-        advice = "name a file in" if parent else "set TMPDIR to"
-        raise click.ClickException(with_next_step(what, f"{advice} a folder that you can write to")) from None
-    unfinished_folders.add(folder)
-    try:
-        temporary = Path(folder) / path.name
-        yield temporary
-        if to_stdout:
-            with open(temporary, "rb") as complete:
-                shutil.copyfileobj(complete, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished_folders.discard(folder)
+    return written_whole(path, unfinished_folders)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import RegionOptions, band_option, region_options
+from rio_terrascope.cli.options import RegionOptions, band_option, prefer_local_option, region_options
 from rio_terrascope.cli.output import output_file, output_option
 
 
@@ -23,6 +23,7 @@ from rio_terrascope.cli.output import output_file, output_option
 @click.option(
     "--legend/--no-legend", default=True, help="Draw a map with legend and scale, or only the pixels."
 )
+@prefer_local_option
 @output_option(".png")
 def preview(
     url: str,
@@ -30,6 +31,7 @@ def preview(
     size: int,
     bands: tuple[int, ...],
     legend: bool,
+    prefer_local: bool,
     output: Path,
     overwrite: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def preview(
 
     if legend:
         require_pillow()
-    url = one_raster(url)
+    url = one_raster(url, prefer_local=prefer_local)
     with output_file(output, overwrite=overwrite) as file, opened(url) as dataset:
         drawn = picture(dataset, region.of(dataset), size=size, bands=list(bands) or None)
         if legend:

@@ -5,7 +5,13 @@ from pathlib import Path
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import RegionOptions, band_option, region_options, resolution_option
+from rio_terrascope.cli.options import (
+    RegionOptions,
+    band_option,
+    prefer_local_option,
+    region_options,
+    resolution_option,
+)
 from rio_terrascope.cli.output import Progress, output_file, output_option
 
 
@@ -21,6 +27,7 @@ from rio_terrascope.cli.output import Progress, output_file, output_option
 )
 @band_option
 @click.option("--nodata", type=float, help="Value to mask with, if the raster has no nodata value.")
+@prefer_local_option
 @output_option(".tif")
 def read(
     url: str,
@@ -29,6 +36,7 @@ def read(
     max_size: int | None,
     bands: tuple[int, ...],
     nodata: float | None,
+    prefer_local: bool,
     output: Path,
     overwrite: bool,
 ) -> None:
@@ -51,7 +59,7 @@ def read(
     from rio_terrascope.cli.access import opened
     from rio_terrascope.cli.inputs import one_raster
 
-    url = one_raster(url)
+    url = one_raster(url, prefer_local=prefer_local)
     with (
         output_file(output, overwrite=overwrite) as file,
         opened(url) as dataset,

@@ -39,6 +39,9 @@ def sample(
     its columns are kept, and 'value' is added, or 'value_1', 'value_2' ... for several bands. The
     value is empty if there is no data. If a point lies in several rasters, the first one counts.
 
+    Cells are passed on unchanged. A spreadsheet takes those that begin with = + - or @ for formulas, so
+    import a file with cells that you do not trust as text.
+
     \b
         tsread sample URL points.csv -o values.csv
         tsread sample URL_2020 points.csv --column 2020 | tsread sample URL_2021 - --column 2021

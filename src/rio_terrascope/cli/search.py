@@ -94,10 +94,10 @@ def search(
                 with_next_step(f"the items have {which}, but {names}", "name one with --asset")
             )
         if as_table:
-            _print_table(assets)
+            _print_table(assets, prefer_local)
         else:
             for _item, _name, asset in assets:
-                click.echo(path_or_url(asset["href"]))
+                click.echo(path_or_url(asset["href"], prefer_local=prefer_local))
     if not items:
         say("Nothing found.")
     if more and limit is None:
@@ -129,13 +129,14 @@ def _found(
     return items[:limit], len(items) > limit
 
 
-def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]]) -> None:
+def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]], prefer_local: bool) -> None:
     rows = [("ID", "Time", "Asset", "Size", "Href")]
     for item, name, asset in assets:
         time = item["properties"].get("datetime") or item["properties"].get("start_datetime") or ""
         size = asset.get("file:size")
         shown = "" if size is None else f"{size / 1e6:,.1f} MB"
-        rows.append((item["id"], time, name, shown, path_or_url(asset["href"])))
+        href = path_or_url(asset["href"], prefer_local=prefer_local)
+        rows.append((item["id"], time, name, shown, href))
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
     for id_, time, name, size, href in rows:
         click.echo(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rio_terrascope.cli.group import terrascope
-from rio_terrascope.cli.options import RegionOptions, band_option, json_option, region_options
+from rio_terrascope.cli.options import (
+    RegionOptions,
+    band_option,
+    json_option,
+    prefer_local_option,
+    region_options,
+)
 from rio_terrascope.cli.output import Progress
 
 if TYPE_CHECKING:
@@ -23,12 +29,14 @@ if TYPE_CHECKING:
     default=None,
     help="Treat values as classes, or as numbers.  [default: classes if there is a colour table]",
 )
+@prefer_local_option
 @json_option
 def stats(
     urls: tuple[str, ...],
     region: RegionOptions,
     bands: tuple[int, ...],
     categorical: bool | None,
+    prefer_local: bool,
     as_json: bool,
 ) -> None:
     """Measure a raster, or part of a raster, at full resolution.
@@ -49,7 +57,7 @@ def stats(
     from rio_terrascope.cli.access import access, opened_inside
     from rio_terrascope.cli.inputs import named_rasters
 
-    rasters = named_rasters(urls)
+    rasters = named_rasters(urls, prefer_local=prefer_local)
     measured = []
     with access(*rasters):  # one login for all
         for url in rasters:

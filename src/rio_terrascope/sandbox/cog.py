@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def create_cog(
     DatasetWriter
         A temporary GeoTIFF beside `path`.
     """
-    base = Path(path).with_suffix(".base.tif")
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{Path(path).name}.", dir=Path(path).parent) as folder:
+        base = Path(folder) / "base.tif"
         with rasterio.open(
             base,
             "w",
@@ -73,5 +74,3 @@ def create_cog(
         with rasterio.open(base, "r+") as dataset:
             dataset.build_overviews(overviews, resampling)
         copy(base, path, driver="COG", compress="deflate", blocksize=block, sparse_ok=sparse)
-    finally:
-        base.unlink(missing_ok=True)
