@@ -11,7 +11,7 @@ from rio_terrascope import private_files
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TICK, TokenSource
 from rio_terrascope.errors import AccountConflictError
-from rio_terrascope.gdal import cache, libgdal
+from rio_terrascope.gdal import cache, forking, libgdal
 from rio_terrascope.gdal.header import Header
 from rio_terrascope.gdal.main_thread import in_main_thread
 from rio_terrascope.gdal.options import (
@@ -250,11 +250,21 @@ class Registry:
         """Let no other thread change anything while the process is copied."""
         self.lock.acquire()
         if self._entries:
-            cache.prepare_fork()
+            cache.before_fork()
+            forking.wait_until_others_have_left()
+
+    def after_fork_in_parent(self) -> None:
+        """Let other threads go on."""
+        if self._entries:
+            forking.let_go()
+            cache.after_fork_in_parent()
+        self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Make the logins the child's own."""
         self.lock = threading.RLock()
+        forking.let_go()
+        cache.after_fork_in_child()
         if not self._entries:
             return
         self._main_thread_has = {}  # a thread that forks is the main thread of its child
@@ -289,6 +299,6 @@ registry = Registry()
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(
         before=registry.before_fork,
-        after_in_parent=lambda: registry.lock.release(),
+        after_in_parent=registry.after_fork_in_parent,
         after_in_child=registry.after_fork_in_child,
     )

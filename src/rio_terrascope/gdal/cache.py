@@ -1,7 +1,6 @@
 """Clearing GDAL's cache of files on the network."""
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 
@@ -40,29 +39,22 @@ def forget_all() -> None:
     libgdal.load().VSICurlClearCache()
 
 
-def prepare_fork() -> None:
-    """Close this thread's connections, so that a forked child cannot go on using the parent's.
+def before_fork() -> None:
+    """Close this thread's connections, and let nobody clear the cache.
 
-    The parent does it: in a child, GDAL's lock of its cache may be held by a thread that does not exist
-    there, and the call would never return.
+    A forked child would go on using the connections. It cannot close them itself, since another thread of
+    the parent may hold the lock for it.
     """
+    _call.acquire()
     forget_all()
 
 
-def _before_fork() -> None:
-    _call.acquire()
-
-
-def _after_fork_in_parent() -> None:
+def after_fork_in_parent() -> None:
+    """Let other threads clear the cache again."""
     _call.release()
 
 
-def _after_fork_in_child() -> None:
+def after_fork_in_child() -> None:
+    """Replace the lock that a thread of the parent may have held: threads do not survive a fork."""
     global _call
     _call = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
