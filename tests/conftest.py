@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from rio_terrascope.auth.oidc import refusals
 from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
 from rio_terrascope.sandbox.tile import write_tile
@@ -67,6 +68,7 @@ def clean_surroundings(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("TERRASCOPE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    refusals.clear()  # the process remembers passwords that an earlier test has had refused
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))

@@ -73,7 +73,7 @@ def for_requests(environ: Mapping[str, str] | None = None) -> Bundle | None:
     environ : mapping, optional
         The environment to look at instead of ``os.environ``.
     """
-    return _first(_FOR_REQUESTS, os.environ if environ is None else environ)
+    return _first(_FOR_REQUESTS, environ)
 
 
 def for_gdal(environ: Mapping[str, str] | None = None) -> Bundle | None:
@@ -84,12 +84,11 @@ def for_gdal(environ: Mapping[str, str] | None = None) -> Bundle | None:
     environ : mapping, optional
         The environment to look at instead of ``os.environ``.
     """
-    return _first(_FOR_GDAL, os.environ if environ is None else environ)
+    return _first(_FOR_GDAL, environ)
 
 
 def named(environ: Mapping[str, str] | None = None) -> list[Bundle]:
     """Return the certificates that each variable names, if it is set."""
-    environ = os.environ if environ is None else environ
     return [found for variable in VARIABLES if (found := _first((variable,), environ))]
 
 
@@ -139,9 +138,10 @@ def advice_on_authority(bundle: Bundle | None) -> str:
     )
 
 
-def _first(variables: tuple[str, ...], environ: Mapping[str, str]) -> Bundle | None:
+def _first(variables: tuple[str, ...], environ: Mapping[str, str] | None) -> Bundle | None:
     for variable in variables:
-        path = environ.get(variable)
+        # no variable holds os.environ, which tools that print variables would show, password included
+        path = (os.environ if environ is None else environ).get(variable)
         if path and not (variable == GDAL_VARIABLE and is_default(path)):
             return Bundle(path, variable)
     return None

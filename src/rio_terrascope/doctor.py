@@ -10,7 +10,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import rasterio
-import requests
 from rasterio.errors import RasterioError
 from requests.utils import get_environ_proxies
 
@@ -22,11 +21,11 @@ from rio_terrascope.env import terrascope_env
 from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.opening import open_whole
-from rio_terrascope.http import new_session
+from rio_terrascope.http import NoAnswerError, ask
 from rio_terrascope.look import look
-from rio_terrascope.settings import Settings, stays_here
+from rio_terrascope.settings import Settings, shown, stays_here
 
-TIMEOUT = (10, 20)  # seconds to connect, seconds between two bytes
+TIMEOUT = 20.0  # seconds for the whole answer
 _FIRST_BYTES = "bytes=0-1023"
 
 State = Literal["ok", "warning", "failed", "skipped"]
@@ -104,7 +103,7 @@ def examine(url: str | None = None) -> Iterator[Finding]:
             yield Finding(
                 "origin",
                 "warning",
-                f"{urlsplit(url).netloc} is not one of the origins, so it is read without a token",
+                f"{_host(url)} is not one of the origins, so it is read without a token",
                 "if it should get one, add it to TERRASCOPE_ORIGINS",
             )
         yield found
@@ -129,7 +128,7 @@ def _scope() -> Finding:
 
 
 def _settings(settings: Settings) -> Finding:
-    names = ("TERRASCOPE_TOKEN_URL", "TERRASCOPE_CLIENT_ID", "TERRASCOPE_ORIGINS")
+    names = [f"TERRASCOPE_{name}" for name in ("TOKEN_URL", "CLIENT_ID", "ORIGINS", "TIMEOUT")]
     changed = [name for name in names if os.environ.get(name)]
     what = (
         f"log in at {settings.token_host} as client {settings.client_id}; read {', '.join(settings.origins)}"
@@ -168,7 +167,7 @@ def _credentials(settings: Settings) -> tuple[Finding, TokenSource | None]:
 def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> Finding:
     """Look a host up, and send it any request, over TLS with these certificates."""
     parts = urlsplit(address)
-    host, where = parts.hostname or "", parts.netloc
+    host, where = parts.hostname or "", _host(address)
     proxy = None if stays_here(address) else get_environ_proxies(address).get(parts.scheme)
     if proxy is None:  # a proxy looks the name up itself
         try:
@@ -178,17 +177,11 @@ def _reachable(name: str, address: str, bundle: certificates.Bundle | None) -> F
             advice = "check the network, or HTTPS_PROXY if yours needs a proxy"
             return Finding(name, "failed", f"{where} has no address ({reason})", advice)
     try:
-        with new_session(address, bundle) as session:
-            session.get(f"{parts.scheme}://{where}/", stream=True, timeout=TIMEOUT).close()
-    except requests.exceptions.SSLError as error:
-        what, advice = certificates.why_refused(error, bundle)
-        return Finding(name, "failed", f"{where}: {what}", advice)
-    except requests.RequestException as error:
-        advice = "check the network, firewall and HTTPS_PROXY"
-        return Finding(name, "failed", f"{where} does not answer ({type(error).__name__})", advice)
-    except OSError as error:  # the file of certificates is missing
-        what, advice = certificates.why_refused(error, bundle)
-        return Finding(name, "failed", what, advice)
+        url = f"{parts.scheme}://{where}/"
+        ask("GET", url, bundle, seconds=TIMEOUT, read=lambda answer: answer)
+    except NoAnswerError as error:
+        advice = error.advice or "check the network, firewall and HTTPS_PROXY"
+        return Finding(name, "failed", f"{where}: {error}", advice)
     secured = "over TLS" if parts.scheme == "https" else "without TLS, on this machine"
     return Finding(name, "ok", f"{where} answers {secured}{', through a proxy' if proxy else ''}")
 
@@ -204,19 +197,19 @@ def _login(tokens: TokenSource) -> Finding:
 def _range_request(url: str, token: Token | None) -> Finding:
     """Ask for the first bytes of the file, as GDAL will."""
     step = "range request"
-    host = urlsplit(url).netloc
     try:
-        with (
-            new_session(
-                url, certificates.for_gdal(), access_token=token.access_token if token else None
-            ) as session,
-            session.get(url, headers={"Range": _FIRST_BYTES}, stream=True, timeout=TIMEOUT) as response,
-        ):
-            status, kind = response.status_code, response.headers.get("Content-Type", "")
-    except OSError as error:  # any error of requests, or a missing file of certificates
-        return Finding(
-            step, "failed", f"{host} does not answer ({type(error).__name__})", "try again in a while"
+        answer = ask(
+            "GET",
+            url,
+            certificates.for_gdal(),
+            seconds=TIMEOUT,
+            headers={"Range": _FIRST_BYTES},
+            access_token=token.access_secret if token else None,
+            read=lambda answer: answer,
         )
+    except NoAnswerError as error:
+        return Finding(step, "failed", f"{_host(url)}: {error}", error.advice or "try again in a while")
+    status, kind = answer.status, answer.headers.get("Content-Type", "")
     if kind.startswith("text/html") and status < 300:
         return Finding(step, "failed", "a web page came in place of the file", "check the URL")
     if 300 <= status < 400:
@@ -244,17 +237,13 @@ def _redirect(step: str, url: str, status: int, token: Token | None) -> Finding:
         return Finding(step, "warning", f"it redirects ({status})", "use the URL that it leads to")
     try:
         target = look(url, token, if_changed=lambda _: None).final_url
-        with new_session(target, certificates.for_gdal()) as session:
-            head = session.head(target, timeout=TIMEOUT).status_code
-    except OSError as error:
-        return Finding(
-            step,
-            "failed",
-            f"it redirects ({status}), and that fails ({type(error).__name__})",
-            "check the URL",
+        head = ask(
+            "HEAD", target, certificates.for_gdal(), seconds=TIMEOUT, read=lambda answer: answer.status
         )
-    host = urlsplit(target).netloc.rpartition("@")[2]
-    if host == urlsplit(url).netloc:
+    except NoAnswerError as error:
+        return Finding(step, "failed", f"it redirects ({status}), but then: {error}", "check the URL")
+    host = _host(target)
+    if host == _host(url):
         return Finding(step, "ok", f"it redirects ({status}) to another URL of {host}")
     what = f"it redirects ({status}) to {host}. env.open and tsread's commands go there without the token"
     # as tests/env/test_isolation.py finds; GDAL 3.10 does the last for signed URLs only
@@ -279,7 +268,7 @@ def _gdal_opens(url: str, settings: Settings, tokens: TokenSource | None) -> Fin
     except TerrascopeError as error:
         return _failed("GDAL", error)
     except RasterioError as error:
-        what = f"it cannot read it: {' '.join(str(error).split())}"
+        what = f"it cannot read it: {shown(' '.join(str(error).split()))}"
         return Finding(
             "GDAL", "failed", what, "see the steps above; if they are ok, the file is not a raster"
         )
@@ -290,6 +279,14 @@ def _first_block(dataset: rasterio.DatasetReader) -> Finding:
     dataset.read(1, window=window)
     what = f"{dataset.driver}, {dataset.width} x {dataset.height}, {dataset.dtypes[0]}: a block was read"
     return Finding("GDAL", "ok", what)
+
+
+def _host(url: str) -> str:
+    """Return host and port of a URL, without a user name or password."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:  # a malformed address
+        return "the host"
 
 
 def _failed(step: str, error: TerrascopeError, otherwise: str = "") -> Finding:

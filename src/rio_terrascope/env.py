@@ -35,16 +35,18 @@ from rio_terrascope.gdal.options import (
     with_authorization,
 )
 from rio_terrascope.gdal.plain_env import PlainEnv
+from rio_terrascope.http import NoAnswerError
 from rio_terrascope.look import Look, look
 from rio_terrascope.look import forget as forget_looks
 from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
 from rio_terrascope.registry import Entry, PutRight, Scope, registry
-from rio_terrascope.settings import Settings
+from rio_terrascope.secret import Secret, SecretText
+from rio_terrascope.settings import Settings, shown
 
 
 def terrascope_env(
     username: str | None = None,
-    password: str | None = None,
+    password: str | Secret | None = None,
     *,
     settings: Settings | None = None,
     tokens: TokenSource | None = None,
@@ -88,6 +90,7 @@ def terrascope_env(
     ...     with rasterio.open(url) as src:
     ...         pixels = src.read(1, window=window)
     """
+    password = Secret.of(password)  # from here on, tools that print local variables do not show it
     return TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
 
 
@@ -111,13 +114,14 @@ class TerrascopeEnv(rasterio.Env):
     def __init__(
         self,
         username: str | None = None,
-        password: str | None = None,
+        password: str | Secret | None = None,
         *,
         settings: Settings | None = None,
         tokens: TokenSource | None = None,
         scope: Scope = "origins",
         **gdal_options: Any,
     ) -> None:
+        password = Secret.of(password)
         if scope not in ("origins", "env"):
             raise SettingsError(f"scope is {scope!r}; it can be 'origins' or 'env'.")
         reason = libgdal.why_not_scoped()
@@ -309,8 +313,9 @@ class TerrascopeEnv(rasterio.Env):
             dataset, refusal = self._try_to_open(token, fp, *args, **kwargs)
         if refusal is None:
             return dataset
+        answer = refusal.answer + servers_reason(fp, token)
         raise AccessDeniedError(
-            f"{fp} was refused: {refusal.answer}{servers_reason(fp, token)}, although the login is valid",
+            f"{shown(fp)} was refused: {answer}, although the login is valid",
             next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "
             "or ask for access there; after that, env.refresh() and try again",
             url=fp,
@@ -377,14 +382,14 @@ class TerrascopeEnv(rasterio.Env):
                 if_changed=cache.forget,
                 retries=int(number("GDAL_HTTP_MAX_RETRY")),
                 delay=number("GDAL_HTTP_RETRY_DELAY"),
-                timeout=(number("GDAL_HTTP_CONNECTTIMEOUT"), number("GDAL_HTTP_LOW_SPEED_TIME")),
+                seconds=number("GDAL_HTTP_CONNECTTIMEOUT") + number("GDAL_HTTP_LOW_SPEED_TIME"),
             )
-        except OSError as error:
-            raise messages.no_answer(url, error) from None  # its traceback may hold the token
+        except NoAnswerError as error:
+            raise messages.no_answer(url, error) from None
         if seen.is_multipart:
             raise RasterioIOError(
                 with_next_step(
-                    f"{url.partition('?')[0]}: the server answers a request for one range with several parts "
+                    f"{shown(url)}: the server answers a request for one range with several parts "
                     "(multipart/byteranges), which GDAL would take for the file",
                     "tell the people that run the server",
                 )
@@ -419,9 +424,9 @@ class TerrascopeEnv(rasterio.Env):
             | self._header_option(entry.login.tokens.get())
         )
 
-    def _header_option(self, token: Token) -> dict[str, str]:
+    def _header_option(self, token: Token) -> dict[str, SecretText]:
         """Return GDAL_HTTP_HEADERS with the token, and the user's own headers before it."""
-        return {HEADERS: with_authorization(self._given.get(HEADERS, ""), token.access_token)}
+        return {HEADERS: SecretText(with_authorization(self._given.get(HEADERS, ""), token.access_token))}
 
 
 _entered: list[TerrascopeEnv] = []  # by all threads, the newest last
@@ -437,7 +442,7 @@ def active_env(url: str | None = None) -> TerrascopeEnv | None:
 
 def login(
     username: str | None = None,
-    password: str | None = None,
+    password: str | Secret | None = None,
     *,
     settings: Settings | None = None,
     tokens: TokenSource | None = None,
@@ -463,8 +468,8 @@ def login(
     SettingsError, CredentialsNotFoundError, InvalidCredentialsError, TokenEndpointError, AccountConflictError
         As entering a `TerrascopeEnv` does.
     """
+    password = Secret.of(password)
     env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
-    del password  # from the frame, which tools that print local variables would show
     env.__enter__()
     if not _until_logout:
         atexit.register(logout)

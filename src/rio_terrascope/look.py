@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-import requests
-
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.http import new_session
+from rio_terrascope.http import Answer, NoAnswerError, ask
 
 REMEMBERED = 60.0  # seconds
 MOST_REDIRECTS = 10  # as in GDAL
@@ -64,7 +62,7 @@ def look(
     if_changed: Callable[[str], object],
     retries: int = 3,
     delay: float = 0.5,
-    timeout: tuple[float, float] = (10.0, 30.0),
+    seconds: float = 40.0,
 ) -> Look:
     """Ask for a URL's first bytes, and follow its redirects. Only the URL's own origin gets the token.
 
@@ -81,8 +79,8 @@ def look(
     retries, delay : int, float
         How often to ask again after a passing trouble, and the seconds before the first time. The pause
         doubles each time.
-    timeout : tuple of float
-        The seconds to connect, and the seconds between two bytes.
+    seconds : float
+        For one answer, from the look-up of the name to its last header.
 
     Returns
     -------
@@ -90,8 +88,8 @@ def look(
 
     Raises
     ------
-    OSError
-        If the origin does not answer, or redirects too often. It may be any error of `requests`.
+    NoAnswerError
+        If the origin does not answer, or redirects too often.
     """
     url = _plain(url)
     with _lock:
@@ -102,7 +100,7 @@ def look(
     with memory.lock:
         if memory.seen is not None and time.monotonic() - memory.at < REMEMBERED:
             return memory.seen
-        seen = _ask(url, token, retries, delay, timeout)
+        seen = _ask(url, token, retries, delay, seconds)
         if 200 <= seen.status < 300 and not seen.is_multipart:
             if memory.seen is None or memory.seen.version != seen.version:
                 if_changed(seen.final_url)
@@ -131,55 +129,55 @@ _memories: OrderedDict[str, _Memory] = OrderedDict()  # by URL, the one used las
 _lock = threading.Lock()  # never held over a request
 
 
-def _ask(url: str, token: Token, retries: int, delay: float, timeout: tuple[float, float]) -> Look:
+def _ask(url: str, token: Token, retries: int, delay: float, seconds: float) -> Look:
     """Ask until an answer is more than a passing trouble, or it has lasted too long."""
     for pause in (delay * 2**attempt for attempt in range(retries)):
         try:
-            seen = _follow(url, token, timeout)
+            seen = _follow(url, token, seconds)
             if seen.status not in _TRANSIENT:
                 return seen
-        except (requests.exceptions.SSLError, requests.TooManyRedirects):
-            raise
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
-            pass
+        except NoAnswerError as error:
+            if not error.may_pass:
+                raise
         time.sleep(pause)
-    return _follow(url, token, timeout)
+    return _follow(url, token, seconds)
 
 
-def _follow(url: str, token: Token, timeout: tuple[float, float]) -> Look:
+def _follow(url: str, token: Token, seconds: float) -> Look:
     here, origin = url, _origin(url)
     for _ in range(MOST_REDIRECTS + 1):
         at_home = _origin(here) == origin
         try:
-            answer = _first_bytes(here, token if at_home else None, timeout)
-        except OSError:
+            answer = _first_bytes(here, token if at_home else None, seconds)
+        except NoAnswerError:
             if at_home:
                 raise
             # GDAL opens what is not at the origin without the token, so its own error will do
             return Look(200, here)
         location = answer.headers.get("Location", "")
         if not answer.is_redirect or not location:
-            final = here if here == url else answer.url or here
-            return _read(answer, final)
+            return _read(answer, here if here == url else answer.url)
         here = _next(here, location)
-    raise requests.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects in a row")
+    raise NoAnswerError(f"more than {MOST_REDIRECTS} redirects in a row")
 
 
-def _read(answer: requests.Response, final_url: str) -> Look:
+def _read(answer: Answer, final_url: str) -> Look:
     said = answer.headers
     size = said.get("Content-Range", "").rpartition("/")[2] or said.get("Content-Length", "")
     version = (said.get("ETag", ""), said.get("Last-Modified", ""), size)
-    return Look(answer.status_code, final_url, said.get("Content-Type", ""), version)
+    return Look(answer.status, final_url, said.get("Content-Type", ""), version)
 
 
-def _first_bytes(url: str, token: Token | None, timeout: tuple[float, float]) -> requests.Response:
-    access_token = token.access_token if token else None
-    headers = {"Range": "bytes=0-255", "Accept-Encoding": "identity"}
-    with (
-        new_session(url, certificates.for_gdal(), access_token=access_token) as session,
-        session.get(url, headers=headers, stream=True, timeout=timeout) as answer,
-    ):
-        return answer
+def _first_bytes(url: str, token: Token | None, seconds: float) -> Answer:
+    return ask(
+        "GET",
+        url,
+        certificates.for_gdal(),
+        seconds=seconds,
+        headers={"Range": "bytes=0-255", "Accept-Encoding": "identity"},
+        access_token=token.access_secret if token else None,
+        read=lambda answer: answer,
+    )
 
 
 def _next(here: str, location: str) -> str:
@@ -190,7 +188,7 @@ def _next(here: str, location: str) -> str:
             return target
     except ValueError:
         pass
-    raise requests.exceptions.InvalidURL("it redirects to something that is not an http(s):// URL")
+    raise NoAnswerError("it redirects to something that is not an http(s):// URL")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rio_terrascope.errors import SettingsError
+from rio_terrascope.secret import Secret
 
 try:
     import fcntl
@@ -22,7 +23,7 @@ _PREFIX = ".rio-terrascope-header-"
 _NAMES = ("header", "gdalrc")
 
 
-def replace_private_file(path: Path, text: str) -> None:
+def replace_private_file(path: Path, text: str | Secret) -> None:
     """Write a file (0600) in one step: a reader finds the old text or the new one, never a part.
 
     The caller makes sure that only one process writes it at a time.
@@ -36,7 +37,7 @@ def replace_private_file(path: Path, text: str) -> None:
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+        file.write(text.reveal() if isinstance(text, Secret) else text)
     new.replace(path)
 
 
@@ -58,7 +59,7 @@ class PrivateFolder:
         self.path, lock = _make_folder()
         self._cleanup = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
-    def write(self, name: str, text: str) -> Path:
+    def write(self, name: str, text: str | Secret) -> Path:
         """Write a file ("header" or "gdalrc") in one step, and return its path.
 
         Raises

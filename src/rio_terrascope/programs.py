@@ -26,6 +26,7 @@ from rio_terrascope.gdal.options import (
     warn_of_risks,
 )
 from rio_terrascope.private_files import PrivateFolder
+from rio_terrascope.secret import Secret, Variables
 from rio_terrascope.settings import Settings
 
 # Where GDAL looks for its configuration if GDAL_CONFIG_FILE is not set. There is one for the
@@ -65,23 +66,24 @@ def run(
     FileNotFoundError, PermissionError
         If the program does not exist, or cannot be run.
     """
-    environ = os.environ if environ is None else environ
-    warn_of_risks(_configured(environ).get, guarded=True, stacklevel=2)
+    environ_ = Variables(environ)
+    del environ  # it may hold the password
+    warn_of_risks(_configured(environ_).get, guarded=True, stacklevel=2)
     tokens.get()
     folder = PrivateFolder()
     header_file = folder.path / "header"
 
     def write(token: Token) -> None:
-        folder.write("header", f"Authorization: Bearer {token.access_token}\n")
+        folder.write("header", Secret(f"Authorization: Bearer {token.access_token}\n"))
 
     try:
         tokens.subscribe(write)
         tokens.start()
-        child_environ = for_child(environ)
+        child_environ = for_child(environ_)
         if all_hosts:
-            child_environ |= options_for_all_hosts(header_file, environ)
+            child_environ |= options_for_all_hosts(header_file, environ_)
         else:
-            config = config_text(tokens.settings, header_file, environ)
+            config = config_text(tokens.settings, header_file, environ_)
             config_file = folder.write("gdalrc", config)
             child_environ |= {"GDAL_CONFIG_FILE": str(config_file), **GUARDS}
         with subprocess.Popen(list(command), env=child_environ) as child, _signals_for(child):
@@ -92,7 +94,7 @@ def run(
         folder.close()
 
 
-def for_child(environ: Mapping[str, str]) -> dict[str, str]:
+def for_child(environ: Variables) -> dict[str, str]:
     """Return the environment to pass on, without the password and without what rasterio has added."""
     # rasterio sets these to its own certificates, which must not replace the program's own
     bundles = ("GDAL_CURL_CA_BUNDLE", "PROJ_CURL_CA_BUNDLE")
@@ -103,7 +105,7 @@ def for_child(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str]) -> str:
+def config_text(settings: Settings, header_file: Path, environ: Variables) -> str:
     """Write the text for GDAL_CONFIG_FILE: the user's own configuration first, then the access.
 
     Parameters
@@ -111,7 +113,7 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     settings : Settings
         Where the token may go.
     header_file : Path
-    environ : mapping
+    environ : Variables
         Names the user's own file. GDAL options in it win over the defaults here.
 
     Returns
@@ -133,18 +135,18 @@ def config_text(settings: Settings, header_file: Path, environ: Mapping[str, str
     return "\n".join(lines).lstrip() + "\n"
 
 
-def options_for_all_hosts(header_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def options_for_all_hosts(header_file: Path, environ: Variables) -> dict[str, str]:
     """Return the environment variables that give a GDAL of any age the token, for every host."""
     options = choose_read_options({}, environ.get)
     return options.per_path | options.for_process | {HEADER_FILE: str(header_file)} | GUARDS
 
 
-def _configured(environ: Mapping[str, str]) -> dict[str, str]:
+def _configured(environ: Variables) -> dict[str, str]:
     """Return the options that the user has set: in a configuration file, or in the environment."""
     return _options_in(_own_config(environ)) | {key: value for key, value in environ.items() if value}
 
 
-def _own_config(environ: Mapping[str, str]) -> str:
+def _own_config(environ: Variables) -> str:
     """Return the text of the configuration file that GDAL would read otherwise."""
     named = environ.get("GDAL_CONFIG_FILE")
     home = environ.get("HOME")

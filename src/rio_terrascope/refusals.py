@@ -1,21 +1,18 @@
 """How a server refuses a URL to a user who is logged in."""
 
-import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import requests
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.gdal import messages
-from rio_terrascope.http import new_session
+from rio_terrascope.http import Answer, NoAnswerError, ask
 from rio_terrascope.look import Look
 
-TIMEOUT = (10, 30)  # seconds to connect, seconds between two bytes
+TIMEOUT = 30.0  # seconds for the whole answer
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,13 @@ def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | No
     if status == 403:
         return _FORBIDDEN
     if messages.is_not_a_raster(error):  # GDAL does not say what it got instead, so ask for it
-        with _first_bytes(url, token) as response:
-            if response is None:
-                return None
-            if response.status_code == 401:  # the token expired between GDAL's first two requests
-                return _UNAUTHORIZED
-            if response.is_redirect or response.headers.get("Content-Type", "").startswith("text/html"):
-                return Refusal(_LOGIN_PAGE, response.status_code, lapsed=True)
+        answer = _ask(url, token)
+        if answer is None:
+            return None
+        if answer.status == 401:  # the token expired between GDAL's first two requests
+            return _UNAUTHORIZED
+        if answer.is_redirect or answer.headers.get("Content-Type", "").startswith("text/html"):
+            return Refusal(_LOGIN_PAGE, answer.status, lapsed=True)
     return None
 
 
@@ -91,24 +88,26 @@ def refused_elsewhere(seen: Look) -> Refusal | None:
 
 def servers_reason(url: str, token: Token) -> str:
     """Ask once more, for the server's own words, which GDAL does not report (RFC 6750, section 3)."""
-    with _first_bytes(url, token) as response:
-        challenge = response.headers.get("WWW-Authenticate", "") if response is not None else ""
+    answer = _ask(url, token)
+    challenge = answer.headers.get("WWW-Authenticate", "") if answer is not None else ""
     said = re.search(r'error_description="([^"]*)"', challenge) or re.search(r'error="([^"]*)"', challenge)
-    if said is None:
+    if said is None or token.access_secret.is_in(said[1][:1000]):
         return ""
-    words = "".join(c for c in said[1].replace(token.access_token, "***") if c.isprintable())
+    words = "".join(c for c in said[1] if c.isprintable())
     return f": {words[:200].strip().rstrip('.')}"
 
 
-@contextlib.contextmanager
-def _first_bytes(url: str, token: Token) -> Iterator[requests.Response | None]:
-    """Ask a URL for its first bytes, as GDAL does, and yield the answer; None if there is none."""
-    url = url.removeprefix("/vsicurl/")
-    with new_session(url, certificates.for_gdal(), access_token=token.access_token) as session:
-        try:
-            response = session.get(url, headers={"Range": "bytes=0-255"}, stream=True, timeout=TIMEOUT)
-        except OSError:  # any error of requests, or a missing file of certificates
-            yield None
-            return
-        with response:
-            yield response
+def _ask(url: str, token: Token) -> Answer | None:
+    """Ask a URL for its first bytes, as GDAL does; return the answer without a body, or None."""
+    try:
+        return ask(
+            "GET",
+            url.removeprefix("/vsicurl/"),
+            certificates.for_gdal(),
+            seconds=TIMEOUT,
+            headers={"Range": "bytes=0-255"},
+            access_token=token.access_secret,
+            read=lambda answer: answer,
+        )
+    except NoAnswerError:
+        return None

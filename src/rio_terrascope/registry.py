@@ -68,7 +68,7 @@ class Login:
 
     def _write(self, token: Token) -> None:
         if self.header is not None:
-            self.header.write(token.access_token)
+            self.header.write(token.access_secret)
 
 
 @dataclass(eq=False)

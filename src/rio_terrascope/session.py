@@ -6,6 +6,7 @@ from rasterio.session import Session
 
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.gdal.options import HEADERS, without_authorization
+from rio_terrascope.secret import Secret
 from rio_terrascope.settings import Settings
 
 
@@ -29,11 +30,12 @@ class TerrascopeSession(Session):
     def __init__(
         self,
         username: str | None = None,
-        password: str | None = None,
+        password: str | Secret | None = None,
         *,
         settings: Settings | None = None,
         tokens: TokenSource | None = None,
     ) -> None:
+        password = Secret.of(password)
         self._tokens = tokens or TokenSource(username, password, settings=settings)
 
     def __repr__(self) -> str:

@@ -1,19 +1,27 @@
 """Where to log in and where the token may go."""
 
 import ipaddress
-import os
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from rio_terrascope.errors import SettingsError
+from rio_terrascope.secret import Variables
 
 TOKEN_URL = "https://sso.terrascope.be/auth/realms/terrascope/protocol/openid-connect/token"
 CLIENT_ID = "public"
 ORIGINS = ("https://services.terrascope.be",)
+TIMEOUT = 30.0
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# what a URL in a text ends at: spaces, quotes, and brackets around it
+_URL = re.compile(
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<host>[^\s'\"<>/?#]*)(?P<path>[^\s'\"<>?#]*)(?:[?#][^\s'\"<>)]*)?",
+    re.IGNORECASE,
+)
+_QUERY = re.compile(r"(/[^\s'\"<>?]+)\?[^\s'\"<>)]+")  # of a path alone, as in a log of requests
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
@@ -29,6 +37,8 @@ class Settings:
         The OpenID Connect client, ``public`` at Terrascope.
     origins : sequence of str
         Where the access token may go: ``scheme://host[:port]`` each (RFC 6454).
+    timeout : float
+        Seconds for one login or renewal, all its attempts included.
 
     Raises
     ------
@@ -45,6 +55,7 @@ class Settings:
     token_url: str = TOKEN_URL
     client_id: str = CLIENT_ID
     origins: tuple[str, ...] = ORIGINS
+    timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
         token_url = _split(self.token_url, "the token URL")
@@ -58,24 +69,29 @@ class Settings:
         origins = tuple(dict.fromkeys(_parse_origin(origin) for origin in self.origins))
         if not origins:
             raise SettingsError("no origin is set, so the token could go nowhere. Name at least one.")
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise SettingsError(f"the timeout is {self.timeout!r}; give a number of seconds above 0.")
         object.__setattr__(self, "origins", origins)
 
     @classmethod
     def from_environ(
         cls,
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | Variables | None = None,
         *,
         token_url: str | None = None,
         client_id: str | None = None,
         origins: Iterable[str] | None = None,
+        timeout: float | None = None,
     ) -> "Settings":
-        """Read TERRASCOPE_TOKEN_URL, TERRASCOPE_CLIENT_ID and TERRASCOPE_ORIGINS; arguments win.
+        """Read the variables that begin with TERRASCOPE; arguments win.
+
+        They are TERRASCOPE_TOKEN_URL, TERRASCOPE_CLIENT_ID, TERRASCOPE_ORIGINS and TERRASCOPE_TIMEOUT.
 
         Parameters
         ----------
         environ : mapping, optional
             The environment to read instead of ``os.environ``.
-        token_url, client_id, origins : optional
+        token_url, client_id, origins, timeout : optional
             As in the class; each replaces its variable.
 
         Returns
@@ -87,7 +103,15 @@ class Settings:
         SettingsError
             As the class does.
         """
-        environ = os.environ if environ is None else environ
+        environ = Variables(environ)
+        if timeout is None:
+            given = environ.get("TERRASCOPE_TIMEOUT") or str(TIMEOUT)
+            try:
+                timeout = float(given)
+            except ValueError:
+                raise SettingsError(
+                    f"TERRASCOPE_TIMEOUT is {given!r}; give a number of seconds above 0."
+                ) from None
         if origins is None:
             named = environ.get("TERRASCOPE_ORIGINS", "")
             origins = [origin for part in named.split(",") if (origin := part.strip())] or ORIGINS
@@ -95,6 +119,7 @@ class Settings:
             token_url=token_url or environ.get("TERRASCOPE_TOKEN_URL") or TOKEN_URL,
             client_id=client_id or environ.get("TERRASCOPE_CLIENT_ID") or CLIENT_ID,
             origins=tuple(origins),
+            timeout=timeout,
         )
 
     @property
@@ -135,6 +160,22 @@ def stays_here(url: str) -> bool:
     """
     parts = urlsplit(url)
     return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
+def shown(text: str) -> str:
+    """Return a text with its URLs cut to host and path: passwords and queries may be secrets.
+
+    >>> shown("https://me:secret@host.example/a.tif?X-Amz-Signature=1 was refused")
+    'https://host.example/a.tif was refused'
+    """
+    return _QUERY.sub(r"\1", _URL.sub(_without_secrets, text))
+
+
+def _without_secrets(found: re.Match[str]) -> str:
+    scheme, host, path = found["scheme"], found["host"].rpartition("@")[2], found["path"]
+    if "@" in path and not re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?", host):
+        return f"{scheme}***"  # a password with a slash in it
+    return scheme + host + path
 
 
 def checked_url(url: str, what: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from email.utils import formatdate
+from typing import get_args
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +28,7 @@ from rio_terrascope.auth import oidc
 from rio_terrascope.auth.store import LoginStore, SavedLogin
 from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
+from rio_terrascope.sandbox.controls import Encoding
 
 
 class Elsewhere:
@@ -73,6 +75,7 @@ class World:
         self._self_signed, self._monkeypatch = self_signed, monkeypatch
         self._waits, self._cleanup = waits, cleanup
         self._elsewhere = None
+        self.timeout = 30.0
 
     def requests(self):
         """Return the number of attempts: one more than the pauses that `patient` noted."""
@@ -97,13 +100,34 @@ class World:
     def no_such_host(self):
         self.token_url = "https://sso.terrascope.invalid/token"
 
+    def impatient(self):
+        """Leave time for two attempts, and for the pause between them, which `patient` only notes."""
+        self.timeout = 2.2
+        self._monkeypatch.setenv("TERRASCOPE_TIMEOUT", str(self.timeout))
+
     def hang(self):
-        self._monkeypatch.setattr(oidc, "TIMEOUT", (5.0, 0.3))
+        self.impatient()
         self.sandbox.hang(times=None, server="sso")
 
     def drip(self):
-        self._monkeypatch.setattr(oidc, "ANSWER_SECONDS", 0.1)
-        self.sandbox.drip(0.3, times=None, server="sso")
+        self.impatient()
+        self.sandbox.drip(5.0, times=None, server="sso")
+
+    def drip_header(self):
+        self.impatient()
+        start = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Slow: "
+        self.sandbox.raw(start, times=None, repeat=b"z", server="sso")
+
+    def continue_for_ever(self):
+        self.impatient()
+        self.sandbox.raw(b"", times=None, repeat=b"HTTP/1.1 100 Continue\r\n\r\n", server="sso")
+
+    def malformed_redirect(self):
+        self.sandbox.fail(302, times=None, server="sso", headers={"Location": "http://[::1"})
+
+    def negative_chunk(self):
+        start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"
+        self.sandbox.raw(start, times=None, server="sso")
 
     def certificate(self):
         self._at(lambda connection: self._self_signed.wrap_socket(connection, server_side=True))
@@ -138,7 +162,6 @@ TROUBLE = [
     case(
         "no such host (DNS)", '"sso.terrascope.invalid", "the connection failed"', TRIED, World.no_such_host
     ),
-    case("hang", '"no answer in time"', TRIED, World.hang),
     case("connection reset", '"reset by peer"', TRIED, lambda w: w.sandbox.reset(times=None, server="sso")),
     case(
         "answer cut short",
@@ -151,7 +174,12 @@ TROUBLE = [
         case(str(status), '"it answered", "4 times"', TRIED, lambda w, s=status: fail(w, s))
         for status in (429, 500, 502, 503)
     ],
-    case("slow drip", '"a body without end"', "1", World.drip),
+    case("hang", '"no answer in time"', "at most 2", World.hang),
+    case("slow drip of the body", '"no answer in time"', "at most 2", World.drip),
+    case("slow drip of the header", '"no answer in time"', "at most 2", World.drip_header),
+    case("`100 Continue` for ever", '"no answer in time"', "at most 2", World.continue_for_ever),
+    case("redirect to a malformed URL", '"a redirect, which is not followed"', "1", World.malformed_redirect),
+    case("negative chunk size", '"the answer cannot be understood"', "1", World.negative_chunk),
     case(
         "unknown certificate",
         '"its certificate was not signed by"',
@@ -179,7 +207,7 @@ def test_lasting_trouble_at_the_login(row, world, sandbox, patient, waits, reads
     row.costs(world.requests())
     assert urlsplit(world.token_url).hostname in str(raised.value)
     assert "Next: " in str(raised.value)
-    for wait, longest in zip(waits, (1, 2, 4), strict=bool(waits)):
+    for wait, longest in zip(waits, (1, 2, 4), strict=False):
         assert longest / 2 <= wait <= longest
     assert sandbox.requests("data") == []
     sandbox.heal()
@@ -199,7 +227,9 @@ def test_trouble_while_reading(row, world, sandbox, patient, waits, clock, reads
         reads_right(src)
         tokens.stop()  # this thread takes the part of the background thread
         prepare(world)
-        tokens._endpoint.settings = dataclasses.replace(tokens.settings, token_url=world.token_url)
+        tokens._endpoint.settings = dataclasses.replace(
+            tokens.settings, token_url=world.token_url, timeout=world.timeout
+        )
         sandbox.clear()
         clock.advance(250)
         for _ in range(20):
@@ -424,6 +454,48 @@ def test_refused_at_the_login(row, sandbox, patient, waits, clock, prepare):
     row.costs(sandbox.requests("sso"))
     assert waits == []
     assert "127.0.0.1" in str(error)
+
+
+@pytest.mark.fault(
+    "wrong password, in ten blocks one after the other",
+    sees='`InvalidCredentialsError`: "the username or password is wrong", "will not send them again"',
+    requests="1",
+)
+def test_a_refused_password_is_not_sent_again(row, sandbox):
+    for _ in range(10):
+        with pytest.raises(InvalidCredentialsError) as raised:
+            terrascope_env(sandbox.username, "wr0ng-s3cret").__enter__()
+        row.shows(raised.value)
+    row.costs(sandbox.requests("sso"))
+    with terrascope_env():  # another password is sent
+        pass
+    with pytest.raises(InvalidCredentialsError), terrascope_env("colleague", "wr0ng-s3cret"):
+        pass  # and so is the same one of another user
+    assert grants(sandbox.requests(), "password") == 3
+
+
+def test_an_account_that_was_not_set_up_is_asked_for_again(sandbox):
+    sandbox.require_action(sandbox.username)
+    with pytest.raises(InvalidCredentialsError, match="Next: do that, and log in again"), terrascope_env():
+        pass
+    sandbox.heal()  # its owner has done it
+    with terrascope_env():
+        pass
+
+
+@pytest.mark.fault(
+    "the form repeated in the answer, in any encoding",
+    sees='`InvalidCredentialsError`: "the username or password is wrong"',
+    requests="1",
+)
+@pytest.mark.parametrize("encoding", get_args(Encoding))
+def test_an_answer_that_repeats_the_form(row, sandbox, encoding):
+    sandbox.echo(encoding)
+    with pytest.raises(InvalidCredentialsError) as raised, terrascope_env():
+        pass
+    row.shows(raised.value)
+    row.costs(sandbox.requests("sso"))
+    assert "you sent" not in str(raised.value)
 
 
 def password_changed(sandbox):

@@ -4,11 +4,12 @@ import netrc
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rio_terrascope.auth.store import LoginStore, SavedLogin
 from rio_terrascope.errors import CredentialsNotFoundError
+from rio_terrascope.secret import Secret, Variables
 from rio_terrascope.settings import Settings
 
 
@@ -17,7 +18,7 @@ class Credentials:
     """A username and password, and where they were found."""
 
     username: str
-    password: str = field(repr=False)
+    password: Secret
     source: str = "arguments"
 
     def __reduce__(self) -> str:
@@ -27,7 +28,7 @@ class Credentials:
 def find_credentials(
     settings: Settings,
     username: str | None = None,
-    password: str | None = None,
+    password: str | Secret | None = None,
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Credentials | SavedLogin:
@@ -40,7 +41,7 @@ def find_credentials(
     Parameters
     ----------
     settings : Settings
-    username, password : str, optional
+    username, password : optional
     environ : mapping, optional
         The environment to read instead of ``os.environ``.
 
@@ -53,10 +54,12 @@ def find_credentials(
     CredentialsNotFoundError
         If there are none. The message lists all of these sources, and why each was not used.
     """
-    environ = os.environ if environ is None else environ
+    password = Secret.of(password)
+    environ_ = Variables(environ)
+    del environ  # it may hold the password
     looked_at: list[str] = []
     for look in (_in_arguments, _in_environ, _in_saved_logins, _in_netrc):
-        found = look(settings, username, password, environ)
+        found = look(settings, username, password, environ_)
         if not isinstance(found, str):
             return found
         looked_at.append(found)
@@ -74,7 +77,7 @@ def find_credentials(
 
 
 def _in_arguments(
-    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+    settings: Settings, username: str | None, password: Secret | None, environ: Variables
 ) -> Credentials | str:
     if username and password:
         return Credentials(username, password, "arguments")
@@ -83,19 +86,21 @@ def _in_arguments(
 
 
 def _in_environ(
-    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+    settings: Settings, username: str | None, password: Secret | None, environ: Variables
 ) -> Credentials | str:
-    found = {name: environ.get(f"TERRASCOPE_{name}") for name in ("USERNAME", "PASSWORD")}
-    user = found["USERNAME"] or username
-    if user and found["PASSWORD"] and username in (None, "", user):
-        return Credentials(user, found["PASSWORD"], "TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD")
-    if found["USERNAME"] and username not in (None, "", user):
+    named = environ.get("TERRASCOPE_USERNAME")
+    secret = Secret.of(environ.get("TERRASCOPE_PASSWORD"))
+    user = named or username
+    if user and secret and username in (None, "", user):
+        return Credentials(user, secret, "TERRASCOPE_USERNAME and TERRASCOPE_PASSWORD")
+    if named and username not in (None, "", user):
         return "TERRASCOPE_USERNAME (set, to another user)"
+    found = {"USERNAME": named, "PASSWORD": secret}
     return ", ".join(f"TERRASCOPE_{name} ({'set' if value else 'not set'})" for name, value in found.items())
 
 
 def _in_saved_logins(
-    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+    settings: Settings, username: str | None, password: Secret | None, environ: Variables
 ) -> SavedLogin | str:
     saved = LoginStore(settings).load()
     if saved is None:
@@ -108,16 +113,16 @@ def _in_saved_logins(
 
 
 def _in_netrc(
-    settings: Settings, username: str | None, password: str | None, environ: Mapping[str, str]
+    settings: Settings, username: str | None, password: Secret | None, environ: Variables
 ) -> Credentials | str:
-    try:
-        path = Path(environ.get("NETRC") or Path.home() / ".netrc")
-    except RuntimeError:  # no HOME, and no entry in the user database either
+    given = environ.get("NETRC")
+    path = Path(given) if given else Path(os.path.expanduser("~")) / ".netrc"
+    if not given and not path.is_absolute():  # no HOME, and no entry in the user database either
         return "~/.netrc (there is no home directory)"
     try:
         # An entry for this host only: netrc's "default" entry may hold another service's password,
         # which must not be sent here.
-        entry = netrc.netrc(str(path)).hosts.get(settings.token_host)
+        entry = _hidden(netrc.netrc(str(path)).hosts.get(settings.token_host))
     except netrc.NetrcParseError as error:
         # the parser's own message may quote a password, so name only the line
         return f"{path} (line {error.lineno} cannot be understood)"
@@ -127,9 +132,14 @@ def _in_netrc(
         return f"{path} ({(error.strerror or 'cannot be read').lower()})"
     if entry is None:
         return f"{path} (no entry for {settings.token_host})"
-    login, _account, secret = entry
+    login, secret = entry
     if not login or not secret:
         return f"{path} (the entry for {settings.token_host} lacks a login or a password)"
     if username not in (None, "", login):
         return f"{path} (its entry is for another user)"
     return Credentials(login, secret, str(path))
+
+
+def _hidden(entry: tuple[str, str, str] | None) -> tuple[str, Secret] | None:
+    """Return the login and the password of an entry in a netrc file."""
+    return None if entry is None else (entry[0], Secret(entry[2] or ""))

@@ -19,6 +19,7 @@ from rio_terrascope.auth.credentials import Credentials, find_credentials
 from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
+from rio_terrascope.secret import Secret
 from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class TokenSource:
     def __init__(
         self,
         username: str | None = None,
-        password: str | None = None,
+        password: str | Secret | None = None,
         *,
         settings: Settings | None = None,
         token: Token | None = None,
@@ -74,6 +75,7 @@ class TokenSource:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        password = Secret.of(password)
         self.settings = settings or Settings.from_environ()
         found: Credentials | SavedLogin | None = None
         if token is None or (username and password):
@@ -89,7 +91,7 @@ class TokenSource:
         self._monotonic = monotonic
         # each with the question whether it has lost the token
         self._listeners: dict[Callable[[Token], None], Callable[[], bool]] = {}
-        self._flight = threading.Lock()  # held while a request is under way
+        self._flight = threading.RLock()  # held while a request is under way
         self._telling = threading.Lock()  # held while listeners are told; never over a request
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -189,11 +191,12 @@ class TokenSource:
         token = self._token
         if token is None or self._refusal is not None or self._monotonic() < self._retry_at:
             return
-        if self._due_in() > 0 or self._flight.locked():
+        if self._due_in() > 0:
             return
         stopped = self._stopped.is_set()
         try:
-            self._renew(token, attempts=1)
+            failures = self._failures
+            self._alone(lambda: self._replace(token, 1, failures), 0.0)  # not if a request is under way
         except TerrascopeError as error:
             left = self.seconds_left
             state = f"the token is valid for {left:.0f} s more" if left > 0 else "the token has expired"
@@ -209,13 +212,19 @@ class TokenSource:
         InvalidCredentialsError, TokenEndpointError
             As `get` does. The present login stays unchanged then.
         """
-        with self._flight:
+
+        def log_in() -> Token:
             token = self._endpoint.password_grant(
                 credentials.username, credentials.password, attempts=ATTEMPTS
             )
             self.credentials, self._refusal = credentials, None
             self._publish(token)
             return token
+
+        token = self._alone(log_in, self.settings.timeout + TICK)
+        if token is None:
+            raise self._waited_too_long()
+        return token
 
     def knows(self, credentials: Credentials) -> bool:
         """Tell whether these are the username and password in use."""
@@ -291,24 +300,50 @@ class TokenSource:
     def _renew(self, stale: Token | None, attempts: int) -> Token:
         """Replace `stale` by a new token. All callers that wait share one request."""
         failures = self._failures
-        with self._flight:
-            if self._token is not None and self._token is not stale and self.seconds_left > 0:
-                return self._token  # it came while this caller waited
-            if self._refusal is not None:
-                raise _again(self._refusal)
-            if self._failures != failures and self._last_error is not None:
-                raise _again(self._last_error)  # this caller waited for a request that failed
-            try:
-                token = self._request(attempts)
-            except TerrascopeError as error:
-                self._note_failure(error)
-                raise
-            self._publish(token)
-            return token
+        token = self._alone(lambda: self._replace(stale, attempts, failures), self.settings.timeout + TICK)
+        if token is None:
+            raise self._waited_too_long()
+        return token
+
+    def _replace(self, stale: Token | None, attempts: int, failures: int) -> Token:
+        if self._token is not None and self._token is not stale and self.seconds_left > 0:
+            return self._token  # it came while this caller waited
+        if self._refusal is not None:
+            raise _again(self._refusal)
+        if self._failures != failures and self._last_error is not None:
+            raise _again(self._last_error)  # this caller waited for a request that failed
+        try:
+            token = self._request(attempts)
+        except TerrascopeError as error:
+            self._note_failure(error)
+            raise
+        self._publish(token)
+        return token
+
+    def _alone(self, work: Callable[[], Token], seconds: float) -> Token | None:
+        """Call `work` while no other thread does. Return None if another one still does after `seconds`.
+
+        The lock is an RLock, which knows whether this thread holds it. Ctrl-C may come after the lock was
+        acquired, and before a variable could tell.
+        """
+        try:
+            return work() if self._flight.acquire(timeout=seconds) else None
+        finally:
+            try:  # noqa: SIM105 - fewer steps at which Ctrl-C can come
+                self._flight.release()
+            except RuntimeError:  # another thread holds it
+                pass
+
+    def _waited_too_long(self) -> TokenEndpointError:
+        return TokenEndpointError(
+            f"no login at {self.settings.token_host}: another thread has waited for an answer for "
+            f"{self.settings.timeout:.0f} s",
+            next_step="try again in a while, or set TERRASCOPE_TIMEOUT",
+        )
 
     def _request(self, attempts: int) -> Token:
         """Try the refresh grant first, and the password only if that is refused."""
-        refresh_token = self._token.refresh_token if self._token else None
+        refresh_token = self._token.refresh_secret if self._token else None
         refused: RefreshRefusedError | None = None
         if refresh_token is not None:
             try:
@@ -369,7 +404,7 @@ class TokenSource:
 
     def _after_fork_in_child(self) -> None:
         # another thread of the parent may have held a lock, and threads do not survive a fork
-        self._flight = threading.Lock()
+        self._flight = threading.RLock()
         self._telling = threading.Lock()
         self._stopped = threading.Event()
         self._thread = None

@@ -12,6 +12,7 @@ from rio_terrascope.distributed.worker import WorkerLogin
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import SettingsError, TerrascopeError
 from rio_terrascope.gdal import libgdal
+from rio_terrascope.secret import Secret
 from rio_terrascope.settings import Settings
 
 
@@ -62,7 +63,7 @@ class TerrascopePlugin(WorkerPlugin):
     def __init__(
         self,
         username: str | None = None,
-        password: str | None = None,
+        password: str | Secret | None = None,
         *,
         settings: Settings | None = None,
         tokens: TokenSource | None = None,
@@ -70,6 +71,7 @@ class TerrascopePlugin(WorkerPlugin):
         name: str = "rio-terrascope",
         **gdal_options: Any,
     ) -> None:
+        password = Secret.of(password)  # tools that print local variables would show it
         try:
             client = client or get_client()
         except ValueError:
@@ -81,7 +83,6 @@ class TerrascopePlugin(WorkerPlugin):
         self._login = uuid.uuid4().hex
         self._gdal_options = gdal_options
         env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, **gdal_options)
-        del password  # tools that print local variables would show it
         self._settings = env.settings
         self._client_login = ClientLogin(self._login, client, env)
         self._client_login.open(client)

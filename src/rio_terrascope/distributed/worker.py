@@ -15,6 +15,7 @@ from rio_terrascope.distributed.client import client_logins
 from rio_terrascope.distributed.desk import RETRY_SECONDS, WAIT_SECONDS, log
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TokenEndpointError
+from rio_terrascope.secret import Secret
 from rio_terrascope.settings import Settings
 
 # A `TokenSource` renews a token only if it has a refresh token. The real one stays with the client.
@@ -143,7 +144,7 @@ class _DeskEndpoint:
             log.warning("%s: %s", self._worker.address, gone)
         raise gone
 
-    def refresh_grant(self, refresh_token: str, *, attempts: int) -> Token:
+    def refresh_grant(self, refresh_token: Secret, *, attempts: int) -> Token:
         """Return the next token from the desk. Blocks, so it must not be called in the event loop."""
         if os.getpid() != self._pid:
             raise TokenEndpointError(
@@ -170,7 +171,7 @@ class _DeskEndpoint:
             self._request = None
         return token
 
-    def password_grant(self, username: str, password: str, *, attempts: int) -> Token:
+    def password_grant(self, username: str, password: Secret, *, attempts: int) -> Token:
         """Raise an error: workers have no password. Part of the `Endpoint` protocol."""
         raise TokenEndpointError("a Dask worker has no password; only its client has one.")
 

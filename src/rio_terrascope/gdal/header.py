@@ -5,6 +5,7 @@ import errno
 import secrets
 
 from rio_terrascope.gdal import libgdal
+from rio_terrascope.secret import Secret
 
 
 class Header:
@@ -24,7 +25,7 @@ class Header:
     def __repr__(self) -> str:
         return "<Header>"
 
-    def write(self, access_token: str) -> None:
+    def write(self, access_token: str | Secret) -> None:
         """Replace the token in one step: a request finds the old line or the new one.
 
         Raises
@@ -32,14 +33,16 @@ class Header:
         OSError
             If GDAL has no memory for it. The old line stays then.
         """
-        line = f"Authorization: Bearer {access_token}\n".encode()
+        line = Secret(f"Authorization: Bearer {Secret.of(access_token).reveal()}\n")
+        del access_token
+        size = len(line.reveal().encode())
         lib = libgdal.load()
-        buffer = lib.VSIMalloc(len(line))
+        buffer = lib.VSIMalloc(size)
         if not buffer:
             raise OSError(errno.ENOMEM, "GDAL has no memory for the token")
-        ctypes.memmove(buffer, line, len(line))
+        ctypes.memmove(buffer, line.reveal().encode(), size)
         # GDAL owns the buffer from here on, and frees it when the last reader is done
-        lib.VSIFCloseL(lib.VSIFileFromMemBuffer(self.path.encode(), buffer, len(line), True))
+        lib.VSIFCloseL(lib.VSIFileFromMemBuffer(self.path.encode(), buffer, size, True))
 
     @property
     def is_there(self) -> bool:

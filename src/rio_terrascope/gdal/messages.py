@@ -9,11 +9,12 @@ import errno
 import os
 import re
 
-import requests
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
 from rio_terrascope.errors import with_next_step
+from rio_terrascope.http import NoAnswerError
+from rio_terrascope.settings import shown
 
 _NOT_A_RASTER = "not recognized as being in a supported file format"
 _BROKEN_HEADER = (_NOT_A_RASTER, "Failed to read directory", "IO error during reading of")
@@ -58,20 +59,12 @@ def bad_status(status: int) -> RasterioIOError:
     return RasterioIOError(f"HTTP response code: {status}")
 
 
-def no_answer(url: str, error: OSError) -> RasterioIOError:
+def no_answer(url: str, error: NoAnswerError) -> RasterioIOError:
     """Return the error for a server that did not answer a client of ours, with advice on certificates."""
-    where = url.partition("?")[0]  # the query may hold a signature
-    if isinstance(error, requests.TooManyRedirects | requests.exceptions.InvalidURL):
-        return RasterioIOError(f"{where}: {error}")
-    if isinstance(error, requests.exceptions.SSLError) or not isinstance(error, requests.RequestException):
-        what, _ = certificates.why_refused(error, certificates.for_gdal())
-    elif isinstance(error, requests.Timeout):
-        what = "it took too long"
-    else:
-        cause = certificates.innermost(error)
-        what = getattr(cause, "strerror", None) or type(cause).__name__
-    refused = RasterioIOError(f"{where}: no answer: {what}")
-    add_certificate_advice(refused)
+    reason = str(error).replace("no answer in time", "it took too long")
+    refused = RasterioIOError(f"{shown(url)}: no answer: {reason}")
+    if error.advice:
+        refused.add_note(with_next_step("the host's certificate was not accepted", error.advice))
     return refused
 
 
