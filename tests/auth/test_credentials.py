@@ -29,18 +29,18 @@ NETRC = "machine sso.terrascope.be login nat password from-netrc\n"
 
 def test_arguments_come_first(tmp_path):
     found = find_credentials(SETTINGS, "ann", "from-arguments", environ=environ(tmp_path, NETRC, **BOTH))
-    assert (found.username, found.password, found.source) == ("ann", "from-arguments", "arguments")
+    assert (found.username, found.password.reveal(), found.source) == ("ann", "from-arguments", "arguments")
 
 
 def test_then_the_environment(tmp_path):
     found = find_credentials(SETTINGS, environ=environ(tmp_path, NETRC, **BOTH))
-    assert (found.username, found.password) == ("eve", "from-environ")
+    assert (found.username, found.password.reveal()) == ("eve", "from-environ")
     assert "TERRASCOPE_USERNAME" in found.source
 
 
 def test_then_netrc(tmp_path):
     found = find_credentials(SETTINGS, environ=environ(tmp_path, NETRC))
-    assert (found.username, found.password) == ("nat", "from-netrc")
+    assert (found.username, found.password.reveal()) == ("nat", "from-netrc")
     assert found.source == str(tmp_path / "netrc")
 
 
@@ -53,13 +53,13 @@ def test_netrc_in_the_home_directory(tmp_path, monkeypatch):
 def test_netrc_is_for_the_token_endpoints_host(tmp_path):
     env = environ(tmp_path, NETRC + "machine login.example login oth password other\n")
     found = find_credentials(Settings(token_url="https://login.example/token"), environ=env)
-    assert found.password == "other"
+    assert found.password.reveal() == "other"
 
 
 def test_a_username_narrows_the_other_sources(tmp_path):
     env = environ(tmp_path, NETRC, **BOTH)
-    assert find_credentials(SETTINGS, "eve", environ=env).password == "from-environ"
-    assert find_credentials(SETTINGS, "nat", environ=env).password == "from-netrc"
+    assert find_credentials(SETTINGS, "eve", environ=env).password.reveal() == "from-environ"
+    assert find_credentials(SETTINGS, "nat", environ=env).password.reveal() == "from-netrc"
     with pytest.raises(CredentialsNotFoundError, match="password for user ann"):
         find_credentials(SETTINGS, "ann", environ=env)
     only_password = environ(tmp_path, TERRASCOPE_PASSWORD="from-environ")

@@ -31,6 +31,7 @@ class Endpoint:
         self.trouble = None
 
     def refresh_grant(self, refresh_token, *, attempts):
+        refresh_token = refresh_token.reveal()
         if self.trouble:
             raise self.trouble
         if refresh_token in self.used:
@@ -47,7 +48,7 @@ def token(number, expires_at=NOW + 300):
 
 
 def save(login, settings=None):
-    store = LoginStore(settings or Settings())
+    store = LoginStore(settings or Settings(), clock=lambda: NOW)
     with store.locked():
         return store.save(login)
 

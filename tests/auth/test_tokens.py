@@ -42,7 +42,7 @@ class Endpoint:
         return self._token("password")
 
     def refresh_grant(self, refresh_token, *, attempts):
-        return self._token(f"refresh {refresh_token}")
+        return self._token(f"refresh {refresh_token.reveal()}")
 
 
 @pytest.fixture

@@ -18,8 +18,11 @@ class Credentials:
     """A username and password, and where they were found."""
 
     username: str
-    password: Secret
+    password: Secret  # a str becomes one
     source: str = "arguments"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "password", Secret.of(self.password))
 
     def __reduce__(self) -> str:
         raise TypeError("a password cannot be pickled: look for it in the process that needs it.")

@@ -28,6 +28,7 @@ except ImportError:  # pragma: no cover - Windows
 log = logging.getLogger(__name__)
 
 TOUCH_SECONDS = 1.0
+SHORTEST_SECONDS = 5.0  # an owner may stand still for that long, whatever the timeout of others is
 SAY_SECONDS = 3.0  # a caller who waits longer is told for whom
 COARSE_SECONDS = 2.0  # the longest step of a file system's clock (FAT)
 _POLL_SECONDS = 0.1
@@ -44,7 +45,8 @@ class SharedLock:
     folder : Path
         It holds two files: ``lock.owner`` while the lock is held, and an empty ``lock`` that stays.
     seconds : float
-        The longest time that an owner may stand still. A caller gives up a moment later.
+        The longest time that an owner may stand still, but `SHORTEST_SECONDS` at least. A caller waits a
+        moment longer.
 
     Raises
     ------
@@ -115,7 +117,7 @@ class SharedLock:
         with contextlib.suppress(OSError):  # the file is gone
             os.utime(self._guard_file)
             age = self._guard_file.stat().st_mtime - self._owner_file.stat().st_mtime
-            return age >= self._seconds
+            return age >= max(self._seconds, SHORTEST_SECONDS)
         return False
 
     def _move_away(self, owner: dict[str, Any]) -> None:
@@ -143,7 +145,7 @@ class SharedLock:
         return owner if isinstance(owner, dict) else {}
 
     def _keep_touching(self) -> None:
-        while not self._released.wait(min(TOUCH_SECONDS, self._seconds / 4)):
+        while not self._released.wait(TOUCH_SECONDS):
             with contextlib.suppress(OSError):
                 if self.is_mine:
                     os.utime(self._owner_file)

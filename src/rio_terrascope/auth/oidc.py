@@ -403,8 +403,8 @@ def _is_refresh_token(token: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    """Tell whether it is a time that this process could have saved."""
-    return _is_number(value) and 0 <= value <= time.time() + 2 * _LIFETIME_LIMIT
+    """Tell whether it is a number of seconds since the epoch, up to the year 5138."""
+    return _is_number(value) and 0 <= value <= 1e11
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
