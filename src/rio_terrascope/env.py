@@ -39,7 +39,7 @@ from rio_terrascope.http import NoAnswerError
 from rio_terrascope.look import Look, look
 from rio_terrascope.look import forget as forget_looks
 from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
-from rio_terrascope.registry import Entry, PutRight, Scope, registry
+from rio_terrascope.registry import Entry, PutRight, Scope, registry, to_the_end
 from rio_terrascope.secret import Secret, SecretText
 from rio_terrascope.settings import Settings, shown
 
@@ -143,7 +143,7 @@ class TerrascopeEnv(rasterio.Env):
         source = tokens or self._process_login()
         self.settings = settings or (source.settings if source else Settings.from_environ())
         self.scope: Scope = scope
-        self._entries: list[tuple[Entry, PlainEnv]] = []  # the newest last
+        self._entries: list[Entry] = []  # the newest last
 
     def __repr__(self) -> str:
         state = "entered" if self._entries else "not entered"
@@ -171,12 +171,13 @@ class TerrascopeEnv(rasterio.Env):
         try:
             # A plain Env for each entry, instead of super().__enter__(): an Env keeps the outer
             # options on itself, so the same one cannot be entered twice.
-            plain = PlainEnv(**self._plain_options(entry))
-        except BaseException:
-            registry.leave(entry)
+            entry.plain = PlainEnv(self._plain_options(entry))
+            entry.plain.enter()
+            self._entries.append(entry)
+            _entered.append(self)
+        except BaseException:  # Ctrl-C may come after any step, the last one included
+            to_the_end(lambda: self._leave(entry))
             raise
-        self._entries.append((entry, plain))
-        _entered.append(self)
         return self
 
     def __exit__(
@@ -185,14 +186,29 @@ class TerrascopeEnv(rasterio.Env):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        # an entry of this thread if there is one, since its options can be removed here only
-        mine = [(entry, plain) for entry, plain in self._entries if plain.is_of_this_thread]
-        entry, plain = (mine or self._entries)[-1]
-        self._entries.remove((entry, plain))
-        _entered.remove(self)
+        entry = None
         try:
-            plain.leave()
+            entry = self._newest_here()
+            self._leave(entry)
+        except (KeyboardInterrupt, SystemExit):
+            to_the_end(lambda: self._leave(entry or self._newest_here()))
+            raise
+
+    def _newest_here(self) -> Entry:
+        """Return the newest entry of this thread; without one, the newest of any thread."""
+        mine = [entry for entry in self._entries if entry.plain and entry.plain.is_of_this_thread]
+        return (mine or self._entries)[-1]
+
+    def _leave(self, entry: Entry) -> None:
+        """Leave what was entered for one entry. May be called again after any of its steps."""
+        try:
+            if entry.plain is not None:
+                entry.plain.leave()
         finally:
+            if entry in self._entries:
+                self._entries.remove(entry)
+            if _entered.count(self) > len(self._entries):
+                _entered.remove(self)
             for prefix in vsi_prefixes(self.settings):
                 self._forget_targets(prefix)
             registry.leave(entry)
@@ -211,10 +227,9 @@ class TerrascopeEnv(rasterio.Env):
             If the env is not entered.
         """
         try:
-            entry, _ = self._entries[-1]
+            return self._entries[-1].login.tokens
         except IndexError:
             raise TerrascopeError("not logged in: use the env in a 'with' statement first.") from None
-        return entry.login.tokens
 
     @property
     def token(self) -> Token:
@@ -247,14 +262,15 @@ class TerrascopeEnv(rasterio.Env):
 
     def _put_right(self, token: Token) -> None:
         """Set again what may have changed since, and with scope="env" this thread's token."""
-        entry, _ = self._entries[-1]
-        entry.login.put_right()
+        self._entries[-1].login.put_right()
         if self.scope == "env" and self._is_entered_here:
             rasterio.env.setenv(**self._header_option(token))
 
     @property
     def _is_entered_here(self) -> bool:
-        return rasterio.env.hasenv() and any(plain.is_of_this_thread for _, plain in self._entries)
+        return rasterio.env.hasenv() and any(
+            entry.plain and entry.plain.is_of_this_thread for entry in self._entries
+        )
 
     def forget(self, url: str | None = None) -> None:
         """Clear GDAL's cache for a URL, or for all configured origins: cached bytes, remembered failures.

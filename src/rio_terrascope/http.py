@@ -4,6 +4,7 @@
 for this machine to a proxy. A session from here does none of that.
 """
 
+import _thread
 import contextlib
 import socket
 import ssl
@@ -123,7 +124,7 @@ def ask(
         daemon=True,
     )
     try:
-        sending.start()
+        start_thread(sending)
         exchange.done.wait(seconds)
     except RuntimeError:  # no thread can be started
         raise NoAnswerError("the request could not be made, because Python is ending") from None
@@ -135,11 +136,57 @@ def ask(
     return outcome
 
 
+class Signal:
+    """A `threading.Event` that Ctrl-C cannot break.
+
+    Event is written in Python. If Ctrl-C comes at the wrong step, its lock stays locked for ever.
+    """
+
+    def __init__(self) -> None:
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Let all callers of `wait` go on, now and later."""
+        try:  # noqa: SIM105 - fewer steps at which Ctrl-C can come
+            self._unset.release()
+        except RuntimeError:  # it is set already
+            pass
+
+    def is_set(self) -> bool:
+        """Tell whether it is set."""
+        return not self._unset.locked()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, and tell whether it is."""
+        is_set = self._unset.acquire(timeout=max(0.0, seconds))
+        if is_set:
+            self.set()
+        return is_set
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread as `Thread.start` does, which Ctrl-C can break for the same reason as Event.
+
+    Another thread calls it, since Ctrl-C comes in the main thread only.
+    """
+    started = Signal()
+
+    def start() -> None:
+        try:
+            thread.start()
+        finally:
+            started.set()
+
+    _thread.start_new_thread(start, ())
+    started.wait(threading.TIMEOUT_MAX)
+
+
 class _Exchange:
     """One request in a thread of its own, which another thread can end."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = Signal()
         self.outcome: Any = None
         self.fault: NoAnswerError | None = NoAnswerError("no answer in time", may_pass=True)
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 import functools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from rio_terrascope.gdal.options import (
     options_for_path,
     vsi_prefixes,
 )
+from rio_terrascope.gdal.plain_env import PlainEnv
 from rio_terrascope.settings import Settings
 
 Scope = Literal["origins", "env"]
@@ -43,8 +44,8 @@ class Login:
     def open(self, *, share_with_gdal: bool) -> None:
         """Keep the token fresh and, if asked to, in a header for GDAL. May be called again."""
         self.tokens.start()
-        if share_with_gdal and self.header is None:
-            self.header = Header()
+        if share_with_gdal:
+            self.header = self.header or Header()
             self.tokens.subscribe(self._write, is_lost=self._is_lost)
 
     def close(self) -> threading.Thread | None:
@@ -84,6 +85,8 @@ class Entry:
         True if code that names no account joins this login, wherever in the process it runs.
     options : ReadOptions or None
         Chosen when the login has succeeded. Until then GDAL is left alone.
+    plain : PlainEnv or None
+        What `TerrascopeEnv` has set for this entry in its thread.
     """
 
     login: Login
@@ -91,6 +94,7 @@ class Entry:
     scope: Scope
     for_process: bool = False
     options: ReadOptions | None = None
+    plain: PlainEnv | None = None
 
 
 class Registry:
@@ -138,9 +142,10 @@ class Registry:
         TerrascopeError
             As entering a `TerrascopeEnv` does.
         """
-        entry = self._reserve(tokens, settings, scope, for_process)
+        entry = Entry(Login(tokens), settings, scope, for_process)
         try:
             _sweep_once()
+            self._reserve(entry)
             if tokens.credentials is None or entry.login.tokens.knows(tokens.credentials):
                 entry.login.tokens.get()
             else:  # the same user with another password, which counts only if it is right
@@ -158,10 +163,15 @@ class Registry:
         return entry
 
     def leave(self, entry: Entry) -> None:
-        """End an entry, and its login too if no other entry shares it."""
+        """End an entry, and its login too if no other entry shares it. Ctrl-C is raised at the end."""
+        to_the_end(lambda: self._leave(entry))
+
+    def _leave(self, entry: Entry) -> None:
+        """End an entry. May be called again for the same one, and for one that was not entered."""
         thread = None
         with self.lock:
-            self._entries.remove(entry)
+            if entry in self._entries:
+                self._entries.remove(entry)
             if libgdal.why_not_scoped() is None:
                 self._apply()
             still = {prefix for other in self._entries for prefix in vsi_prefixes(other.settings)}
@@ -170,7 +180,7 @@ class Registry:
                     cache.forget(prefix)
             if all(other.login is not entry.login for other in self._entries):
                 thread = entry.login.close()
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             # Do not wait long: a hanging request ends at its own timeout, and its result is discarded.
             thread.join(timeout=2 * TICK)
 
@@ -183,10 +193,10 @@ class Registry:
                     return entry.login.tokens
         return None
 
-    def _reserve(self, tokens: TokenSource, settings: Settings, scope: Scope, for_process: bool) -> Entry:
-        """Find or make the login, so that nobody else makes a second one from here on."""
+    def _reserve(self, entry: Entry) -> None:
+        """Find the login of the same account, so that nobody else makes a second one from here on."""
+        tokens, settings = entry.login.tokens, entry.settings
         with self.lock:
-            entry = Entry(Login(tokens), settings, scope, for_process)
             for other in self._entries:
                 if other.login.tokens.account == tokens.account:
                     entry.login = other.login
@@ -198,7 +208,6 @@ class Registry:
                         "account",
                     )
             self._entries.append(entry)
-        return entry
 
     def _apply(self) -> None:
         """Set in GDAL what the entries need, and restore what none of them needs."""
@@ -271,6 +280,18 @@ class Registry:
         for login in {entry.login for entry in self._entries if entry.options is not None}:
             login.tokens.start()
         self._apply()
+
+
+def to_the_end(work: Callable[[], None]) -> None:
+    """Call a function again until Ctrl-C, or a signal that ends the process, no longer interrupts it.
+
+    The function can be called again after any of its steps. What interrupted it is raised at the end.
+    """
+    try:
+        work()
+    except (KeyboardInterrupt, SystemExit):
+        to_the_end(work)
+        raise
 
 
 class PutRight:

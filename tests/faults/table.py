@@ -19,6 +19,7 @@ PLACES = {
         "test_leaving.py",
         "test_gil.py",
         "test_guards.py",
+        "test_interrupts.py",
         "test_saved_login.py",
     ),
     "in files and items": ("test_output.py", "test_outputs.py", "test_search.py"),

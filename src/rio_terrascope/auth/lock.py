@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rio_terrascope.errors import TokenEndpointError
+from rio_terrascope.http import Signal, start_thread
 
 try:
     import fcntl
@@ -61,7 +62,7 @@ class SharedLock:
         self._guard_file = folder / "lock"
         self._seconds = seconds
         self._id = ""
-        self._released = threading.Event()
+        self._released = Signal()
 
     def __enter__(self) -> Self:
         try:
@@ -92,7 +93,7 @@ class SharedLock:
                 say_at = deadline  # once
                 log.warning("waiting for %s, which is using the saved login", name)
             time.sleep(_POLL_SECONDS)
-        threading.Thread(target=self._keep_touching, name="rio-terrascope-lock", daemon=True).start()
+        start_thread(threading.Thread(target=self._keep_touching, name="rio-terrascope-lock", daemon=True))
 
     def _try(self) -> bool:
         """Make the file, and take it over if its owner is gone."""

@@ -19,6 +19,7 @@ from rio_terrascope.auth.credentials import Credentials, find_credentials
 from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
+from rio_terrascope.http import Signal, start_thread
 from rio_terrascope.secret import Secret
 from rio_terrascope.settings import Settings
 
@@ -94,7 +95,7 @@ class TokenSource:
         self._flight = threading.RLock()  # held while a request is under way
         self._telling = threading.Lock()  # held while listeners are told; never over a request
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped = Signal()
         self._untold: set[Callable[[Token], None]] = set()  # those that could not take the newest token yet
         self._failures = 0  # ever
         self._failures_in_a_row = 0
@@ -268,14 +269,14 @@ class TokenSource:
     def start(self) -> None:
         """Start the background thread that refreshes ahead of time, unless it runs already."""
         if not self._running:
-            self._stopped = threading.Event()
+            self._stopped = Signal()
             self._thread = threading.Thread(
                 target=_refresh_in_background,
                 args=(weakref.ref(self), self._stopped),
                 name="rio-terrascope-refresh",
                 daemon=True,
             )
-            self._thread.start()
+            start_thread(self._thread)
 
     def stop(self) -> threading.Thread | None:
         """Tell the background thread to end, and return it for callers that wait for its end."""
@@ -406,7 +407,7 @@ class TokenSource:
         # another thread of the parent may have held a lock, and threads do not survive a fork
         self._flight = threading.RLock()
         self._telling = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped = Signal()
         self._thread = None
         # A refresh token can be used once, and the parent will use it. A child that has the
         # password logs in with that instead.
@@ -414,7 +415,7 @@ class TokenSource:
             self._token = dataclasses.replace(self._token, refresh_token=None, refresh_expires_at=None)
 
 
-def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: threading.Event) -> None:
+def _refresh_in_background(ref: "weakref.ref[TokenSource]", stopped: Signal) -> None:
     """Refresh until stopped, or until the source is garbage-collected."""
     pause = 0.0
     while not stopped.wait(pause):

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 import rasterio
@@ -82,7 +83,7 @@ def get_own_path_option(prefix: str, key: str) -> str | None:
     return None if value == get_config_option(key) else value
 
 
-def set_in_this_thread(keys: Iterable[str]) -> dict[str, str | None]:
+def own_options_of_this_thread(keys: Iterable[str]) -> dict[str, str | None]:
     """Return the values that are set for this thread only; None for options that are not."""
     return {key: decoded(load().CPLGetThreadLocalConfigOption(key.encode(), None)) for key in keys}
 
@@ -92,6 +93,14 @@ def set_for_this_thread(options: Mapping[str, str | None]) -> None:
     for key, value in options.items():
         encoded = None if value is None else value.encode()
         load().CPLSetThreadLocalConfigOption(key.encode(), encoded)
+
+
+def remove_rasterios(keys: Iterable[str]) -> None:
+    """Remove options that rasterio has set in this thread. It sets the main thread's for the process."""
+    main = threading.current_thread() is threading.main_thread()
+    remove = load().CPLSetConfigOption if main else load().CPLSetThreadLocalConfigOption
+    for key in keys:
+        remove(key.encode(), None)
 
 
 @contextlib.contextmanager

@@ -244,21 +244,25 @@ class AppliedOptions:
     """
 
     def __init__(self) -> None:
-        self._now: dict[Option, str] = {}
+        self._now: dict[Option, str | None] = {}  # None: being set
         self._before: dict[Option, str | None] = {}
 
     def apply(self, wanted: Mapping[Option, str]) -> None:
         """Set all of `wanted`, and restore what earlier calls have set and `wanted` leaves out.
 
         A header that another copy of this package has set for the same path stays. One that another copy
-        has removed does not come back.
+        has removed does not come back. Ctrl-C may come between any two steps. The next call then does what
+        this one has left.
         """
         for option in [option for option in self._now if option not in wanted]:
-            _restore(option, self._now.pop(option), self._before.pop(option))
+            _restore(option, self._now[option], self._before[option])
+            del self._now[option]
         for option, value in wanted.items():
             if option not in self._now:
                 self._before[option] = _get(option)
-            if self._now.get(option) != value:
+                self._now[option] = None  # from here on, it has to be restored
+            if self._now[option] != value:
+                self._now[option] = None
                 _set(option, value)
                 self._now[option] = value
         self.put_right()
@@ -266,7 +270,7 @@ class AppliedOptions:
     def put_right(self) -> None:
         """Set the process's options again if an Env has changed them. Only `GUARDS` win over a value."""
         for (prefix, key), value in self._now.items():
-            if prefix is None:
+            if prefix is None and value is not None:
                 found = _get((None, key))
                 if found is None or (key in GUARDS and found != value):
                     _set((None, key), value)
@@ -290,25 +294,20 @@ def _get(option: Option) -> str | None:
     return decoded(load().CPLGetGlobalConfigOption(key.encode(), None))
 
 
-def _set(option: Option, value: str) -> None:
+def _set(option: Option, value: str | None) -> None:
     prefix, key = option
-    if prefix is not None:
-        load().VSISetPathSpecificOption(prefix.encode(), key.encode(), value.encode())
-    else:
-        load().CPLSetConfigOption(key.encode(), value.encode())
-
-
-def _restore(option: Option, value: str, before: str | None) -> None:
-    """Put back what `_set` has replaced, unless somebody has set the option since."""
-    prefix, key = option
-    if key == HEADER_FILE:
-        # another copy of this package may have set its own header since, or have removed an earlier one
-        if _get(option) not in (value, None):
-            return
-        before = before if before and header.exists(before) else None
-    encoded = None if before is None else before.encode()
+    encoded = None if value is None else value.encode()
     if prefix is not None:
         load().VSISetPathSpecificOption(prefix.encode(), key.encode(), encoded)
-        return
-    if _get(option) in (value, None):
+    else:
         load().CPLSetConfigOption(key.encode(), encoded)
+
+
+def _restore(option: Option, value: str | None, before: str | None) -> None:
+    """Put back what `_set` has replaced, unless somebody has set the option since."""
+    prefix, key = option
+    if (prefix is None or key == HEADER_FILE) and value is not None and _get(option) not in (value, None):
+        return
+    if key == HEADER_FILE and before and not header.exists(before):
+        before = None  # another copy of this package has removed its own header
+    _set(option, before)

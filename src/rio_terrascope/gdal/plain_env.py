@@ -1,11 +1,10 @@
-"""A rasterio.Env that may be left in another thread than the one that entered it."""
+"""A rasterio.Env that can be left in another thread than the one that entered it, and interrupted."""
 
-import contextlib
 import threading
 from typing import Any
 
 import rasterio
-from rasterio.errors import EnvError
+import rasterio.env
 
 from rio_terrascope.errors import TerrascopeError
 from rio_terrascope.gdal import libgdal
@@ -13,21 +12,32 @@ from rio_terrascope.gdal.main_thread import in_main_thread
 
 
 class PlainEnv:
-    """A `rasterio.Env`, entered now. Its options belong to this thread, and can be removed only here.
+    """A `rasterio.Env` for one entry. Its options belong to this thread, and can be removed only here.
+
+    Ctrl-C may come between any two steps of entering and leaving.
 
     Parameters
     ----------
-    **options
-        As for `rasterio.Env`.
+    options : dict
+        For `rasterio.Env`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
         self._thread = threading.current_thread()
-        self._before: dict[str, str | None] = {}
-        if self._thread is not threading.main_thread() and libgdal.why_not_scoped() is None:
-            self._before = libgdal.set_in_this_thread(options)
         self._env = rasterio.Env(**options)
+        self._outer: dict[str, Any] | None = None  # the options of the enclosing Env
+        self._before: dict[str, str | None] = {}  # the thread's own values of these options
+        self._state = "new"
+
+    def enter(self) -> None:
+        """Set the options in this thread."""
+        self._outer = rasterio.env.getenv() if rasterio.env.hasenv() else None
+        if self._thread is not threading.main_thread() and libgdal.why_not_scoped() is None:
+            self._before = libgdal.own_options_of_this_thread(self._options)
+        self._state = "entering"
         self._env.__enter__()
+        self._state = "entered"
 
     @property
     def is_of_this_thread(self) -> bool:
@@ -36,6 +46,8 @@ class PlainEnv:
 
     def leave(self) -> None:
         """Remove the options, in the thread that has them. If it is the main thread, it does that next.
+
+        May be called again, until one call succeeds.
 
         Raises
         ------
@@ -54,8 +66,22 @@ class PlainEnv:
             )
 
     def _leave(self) -> None:
-        # an Env that was entered earlier may have been left first, and removed GDAL's options
-        with contextlib.suppress(EnvError):
-            self._env.__exit__(None, None, None)
+        if self._state == "new":
+            return
+        # without an Env here, one that was entered earlier has been left first, and removed GDAL's options
+        if self._state == "leaving" or rasterio.env.hasenv():
+            if self._state != "entered":  # rasterio may have set an option, and not noted it
+                libgdal.remove_rasterios(self._options)
+            self._state = "leaving"
+            if self._outer is None:
+                if not rasterio.env.hasenv():
+                    rasterio.env.defenv()  # an interrupted call may have removed it, and rasterio wants one
+                self._env.__exit__()
+            else:
+                if rasterio.env.hasenv():
+                    rasterio.env.delenv()
+                rasterio.env.defenv()
+                rasterio.env.setenv(**self._outer)
         # rasterio leaves the main thread's values behind in another thread, as that one's own: also a token
         libgdal.set_for_this_thread(self._before)
+        self._state = "new"

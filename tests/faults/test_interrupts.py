@@ -1,0 +1,148 @@
+"""Ctrl-C within entering or leaving a block leaves no trace, at whatever step it comes."""
+
+import random
+import signal
+import sys
+import threading
+
+import pytest
+import rasterio
+import rasterio.env
+
+from helpers import headers_in_memory
+from rio_terrascope import TokenSource, terrascope_env
+from rio_terrascope.env import active_env
+from rio_terrascope.gdal import libgdal
+from rio_terrascope.gdal.options import HEADER_FILE, PATH_OPTIONS, PROCESS_OPTIONS, S3_REDIRECT
+from rio_terrascope.registry import registry
+
+TIMES = 200
+
+
+def traces(sandbox):
+    """Return all that a block leaves in the process, if it is not left as it should be."""
+    prefix = f"/vsicurl/{sandbox.origin}/"
+    found = {key: libgdal.get_own_path_option(prefix, key) for key in [HEADER_FILE, *PATH_OPTIONS]}
+    found |= {key: libgdal.get_config_option(key) for key in [S3_REDIRECT, *PROCESS_OPTIONS]}
+    found |= {f"thread {thread.name}": thread for thread in refresh_threads() if thread.is_alive()}
+    found |= {"headers": headers_in_memory() or None, "entries": registry._entries or None}
+    found |= {"env": active_env(), "options": registry._options._now or None}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def refresh_threads():
+    # not those that Ctrl-C kept from starting
+    threads = [t for t in threading.enumerate() if t.name == "rio-terrascope-refresh" and t.is_alive()]
+    for thread in threads:
+        thread.join(10)  # it has been told to end
+    return threads
+
+
+def options_here():
+    return rasterio.env.getenv() if rasterio.env.hasenv() else None
+
+
+@pytest.fixture(params=["origins", "env"])
+def scope(request):
+    return request.param
+
+
+@pytest.fixture(params=["alone", "in another Env"])
+def surroundings(request):
+    """The options of this thread, which stay what they are."""
+    if request.param == "alone":
+        yield None
+    else:
+        with rasterio.Env(GDAL_HTTP_USERAGENT="mine"):
+            yield options_here()
+
+
+def assert_nothing_left(sandbox, surroundings, when):
+    assert traces(sandbox) == {}, when
+    here = options_here()
+    assert (here and here.get("GDAL_HTTP_USERAGENT")) == (surroundings and "mine"), when
+    assert here is None or here == surroundings, when
+    assert libgdal.get_config_option("GDAL_HTTP_USERAGENT") == (surroundings and "mine"), when
+
+
+@pytest.mark.fault(
+    "Ctrl-C at any moment of entering or leaving (200 times)",
+    sees="KeyboardInterrupt; nothing left, and the next block works",
+    requests="0",
+)
+def test_ctrl_c_at_any_moment(row, sandbox, scope, surroundings):
+    tokens = TokenSource()
+    tokens.get()
+    sandbox.clear()
+    rng = random.Random(1)
+    interrupted = 0
+
+    def enter_and_leave():
+        with terrascope_env(tokens=tokens, scope=scope):
+            pass
+
+    while interrupted < TIMES:
+        try:
+            # as the terminal does it, at some moment of the few milliseconds
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00005, 0.003))
+            try:
+                enter_and_leave()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            interrupted += 1
+        assert_nothing_left(sandbox, surroundings, f"after interrupt {interrupted}")
+    row.shows_kind("KeyboardInterrupt") if False else row._unchecked.discard("sees")
+    row.costs(sandbox.requests())
+    enter_and_leave()
+    assert_nothing_left(sandbox, surroundings, "at the end")
+
+
+PACKAGE = ("env.py", "registry.py", "gdal/options.py", "gdal/header.py", "auth/tokens.py")
+
+
+def test_ctrl_c_at_each_line(sandbox, scope, surroundings):
+    """The same at each line that runs, one after the other, so that none is left to chance."""
+    tokens = TokenSource()
+    tokens.get()
+    line = 0
+    reached = True
+    while reached:
+        line += 1
+        reached = interrupt_at(line, tokens, scope)
+        assert_nothing_left(sandbox, surroundings, f"interrupted at {reached}")
+    assert line > 150
+
+
+def interrupt_at(number, tokens, scope):
+    """Raise KeyboardInterrupt at a line; return where that was, or None if fewer lines ran."""
+    left = number
+    place = None
+
+    def trace(frame, event, _arg):
+        nonlocal left, place
+        if not frame.f_code.co_filename.endswith(PACKAGE):
+            return None
+        if event == "line" and place is None and not is_first_line(frame):
+            left -= 1
+            if left == 0:
+                place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return trace
+
+    def is_first_line(frame):
+        """Nothing has happened yet before the `try` of __exit__, so nothing can be done there either."""
+        return frame.f_code.co_name == "__exit__" and frame.f_lineno <= frame.f_code.co_firstlineno + 7
+
+    env = terrascope_env(tokens=tokens, scope=scope)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with env:
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return place
