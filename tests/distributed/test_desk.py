@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from rio_terrascope.distributed import TokenDesk, desk
+from rio_terrascope.secret import Secret
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +25,14 @@ async def opened():
 
 
 async def put(tokens, number, *, seconds_left=300.0, in_use=False):
-    return await tokens.put("a-login", number, "a-client", f"token-{number}", seconds_left, in_use)
+    return await tokens.put("a-login", number, "a-client", Secret(f"token-{number}"), seconds_left, in_use)
 
 
 def test_a_worker_gets_a_later_token_at_once_or_waits_for_it():
     async def work():
         tokens = await opened()
         await put(tokens, 1)
-        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1"
+        assert (await tokens.get("a-login", 0, False))["access_token"].data.reveal() == "token-1"
         waiting = asyncio.ensure_future(tokens.get("a-login", 1, False))
         await asyncio.sleep(0.05)
         assert not waiting.done()
@@ -80,7 +81,8 @@ def test_nobody_waits_for_a_client_that_is_gone(leave):
             tokens.remove_client(None, "a-client")
         async with asyncio.timeout(0.1):
             assert (await waiting)["abandoned"]
-        assert (await tokens.get("a-login", 0, False))["access_token"] == "token-1", "still valid"
+        still_valid = await tokens.get("a-login", 0, False)
+        assert still_valid["access_token"].data.reveal() == "token-1"
         await put(tokens, 2)
         assert not (await tokens.get("a-login", 1, False))["abandoned"]
 

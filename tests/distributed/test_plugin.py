@@ -168,6 +168,24 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
         assert secret not in shown
 
 
+@pytest.mark.parametrize("processes", [False, True])
+def test_dasks_debug_log_holds_no_token(steady, log_in, caplog, processes):
+    """Client and scheduler log here; with `processes=False`, the worker logs here and sends no bytes."""
+    caplog.set_level("DEBUG", logger="distributed")
+    with (
+        LocalCluster(n_workers=1, processes=processes, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        plugin = log_in(steady, client=client)
+        client.register_plugin(plugin)
+        tokens = [plugin._client_login.env.token, plugin._client_login.env.refresh()]
+        result(client.submit(dask_tasks.try_with_recovery, steady.url(), pure=False))
+        client.unregister_worker_plugin(plugin.name)
+    assert "terrascope_put" in caplog.text, "Dask logs the messages"
+    for token in tokens:
+        assert token.access_token not in caplog.text
+
+
 def memory_of(pid):
     """Return the writable memory of a process, where Python keeps its objects."""
     parts = []

@@ -8,6 +8,7 @@ import pytest
 from helpers import in_child
 from rio_terrascope import Settings, TokenEndpointError
 from rio_terrascope.distributed.worker import WorkerLogin
+from rio_terrascope.secret import Secret
 
 SETTINGS = Settings(token_url="http://127.0.0.1:9/token", origins=("http://127.0.0.1:9",))
 
@@ -23,7 +24,7 @@ class Desk:
         self.asked.append((after, urgent))
         return {
             "number": after + 1,
-            "access_token": f"token-{after + 1}",
+            "access_token": Secret(f"token-{after + 1}"),
             "seconds_left": self.seconds_left,
             "abandoned": False,
         }

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sys
 import threading
 
 import pytest
@@ -97,52 +96,3 @@ def test_ctrl_c_at_any_moment(row, sandbox, scope, surroundings):
     row.costs(sandbox.requests())
     enter_and_leave()
     assert_nothing_left(sandbox, surroundings, "at the end")
-
-
-PACKAGE = ("env.py", "registry.py", "gdal/options.py", "gdal/header.py", "auth/tokens.py")
-
-
-def test_ctrl_c_at_each_line(sandbox, scope, surroundings):
-    """The same at each line that runs, one after the other, so that none is left to chance."""
-    tokens = TokenSource()
-    tokens.get()
-    line = 0
-    reached = True
-    while reached:
-        line += 1
-        reached = interrupt_at(line, tokens, scope)
-        assert_nothing_left(sandbox, surroundings, f"interrupted at {reached}")
-    assert line > 150
-
-
-def interrupt_at(number, tokens, scope):
-    """Raise KeyboardInterrupt at a line; return where that was, or None if fewer lines ran."""
-    left = number
-    place = None
-
-    def trace(frame, event, _arg):
-        nonlocal left, place
-        if not frame.f_code.co_filename.endswith(PACKAGE):
-            return None
-        if event == "line" and place is None and not is_first_line(frame):
-            left -= 1
-            if left == 0:
-                place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                raise KeyboardInterrupt
-        return trace
-
-    def is_first_line(frame):
-        """Nothing has happened yet before the `try` of __exit__, so nothing can be done there either."""
-        return frame.f_code.co_name == "__exit__" and frame.f_lineno <= frame.f_code.co_firstlineno + 7
-
-    env = terrascope_env(tokens=tokens, scope=scope)
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        with env:
-            pass
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    return place

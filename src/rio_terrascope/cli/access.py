@@ -100,8 +100,16 @@ def opened_inside(url: str) -> Iterator[Any]:
             raise RasterioIOError(f"{url}: {error}") from error
 
 
+def _host(url: str) -> str:
+    """Return host and port of a URL, without a user name or password; empty for a path."""
+    try:
+        return urlsplit(url.removeprefix("/vsicurl/")).netloc.rpartition("@")[2]
+    except ValueError:  # GDAL will say that it is malformed
+        return ""
+
+
 def _name_hosts_without_token(urls: Iterable[str], settings: "Settings") -> None:
-    others = {urlsplit(url.removeprefix("/vsicurl/")).netloc for url in urls if not settings.covers(url)}
+    others = {_host(url) for url in urls if not settings.covers(url)}
     for host in sorted(filter(None, others)):
         origins = ", ".join(settings.origins)
         say(f"{host} is not one of Terrascope's origins ({origins}): read without a token.")

@@ -7,6 +7,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
+from rio_terrascope.cli.output import printable
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
 
@@ -34,9 +35,9 @@ def doctor(ctx: click.Context, url: str | None, as_json: bool) -> None:
         if as_json:
             continue
         state = click.style(f"{finding.state:8}", fg=_COLOURS[finding.state])
-        click.echo(f"{state}{finding.step}: {finding.what}")
+        click.echo(f"{state}{finding.step}: {printable(finding.what)}")
         if finding.next:
-            click.echo(f"{'':8}{NEXT}{finding.next}")
+            click.echo(f"{'':8}{NEXT}{printable(finding.next)}")
     failed = any(finding.state == "failed" for finding in findings)
     if as_json:
         click.echo(

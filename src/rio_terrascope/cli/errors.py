@@ -1,16 +1,16 @@
 """Errors in the user's words: one line, with the next step."""
 
 import errno
-from urllib.parse import urlsplit
 
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
 from rio_terrascope.errors import TerrascopeError, with_next_step
 from rio_terrascope.gdal import messages
+from rio_terrascope.settings import shown
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the line that tells the user what went wrong.
+    """Return the line that tells the user what went wrong. Its URLs are cut to host and path.
 
     Parameters
     ----------
@@ -20,6 +20,10 @@ def describe_error(error: BaseException) -> str:
     -------
     str
     """
+    return shown(_described(error))
+
+
+def _described(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, TerrascopeError | ImportError):
         return message
@@ -44,7 +48,7 @@ def describe_error(error: BaseException) -> str:
 def _read_trouble(error: RasterioIOError, cause: str) -> str:
     """Explain an error of reading a raster."""
     url = messages.url_in(error)
-    host = urlsplit(url).netloc if url else "the server"
+    host = url.split("/")[2].rpartition("@")[2] if url else "the server"
     where = f"{url}: " if url else ""
     status = messages.http_status(error)
     if status == 404:

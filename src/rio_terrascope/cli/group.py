@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rio_terrascope.cli.output import say
+from rio_terrascope.cli.output import printable, say
 from rio_terrascope.cli.signals import STOPPED
 
 
@@ -34,8 +34,10 @@ class Group(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             raise _with_help_hint(error) from None
-        except (click.ClickException, click.exceptions.Exit):
+        except click.exceptions.Exit:
             raise
+        except click.ClickException as error:
+            raise click.ClickException(printable(error.format_message())) from None
         except (KeyboardInterrupt, click.Abort):  # click raises Abort for Ctrl-C at a prompt
             click.echo("Stopped.", err=True)
             ctx.exit(STOPPED)
@@ -46,12 +48,12 @@ class Group(click.Group):
             from rio_terrascope.cli.errors import describe_error
 
             logging.getLogger("rio_terrascope").debug("the original error:", exc_info=error)
-            raise click.ClickException(describe_error(error)) from None
+            raise click.ClickException(printable(describe_error(error))) from None
 
 
 def _with_help_hint(error: click.UsageError) -> click.UsageError:
     """Return the error with the hint at --help in the same line; click prints that hint above."""
-    message = " ".join(error.format_message().split())
+    message = printable(" ".join(error.format_message().split()))
     if not message.endswith((".", "?)")):
         message += "."
     hint = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
@@ -77,8 +79,8 @@ def terrascope(verbose: int) -> None:
 def set_up_logging(verbose: int) -> None:
     """Log warnings to stderr, with -v also requests, with -vv everything. Secrets are left out."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handler.addFilter(_without_secrets)
+    handler.setFormatter(_WithoutSecrets("%(levelname)s: %(message)s"))
+    handler.addFilter(_requests_only)
     logging.basicConfig(handlers=[handler])
     warnings.showwarning = _warn
     # rasterio warns about every picture and every plain array
@@ -103,16 +105,23 @@ def request_options() -> dict[str, str]:
     return {"CPL_DEBUG": "VSICURL"} if logging.getLogger("rasterio._env").level == logging.DEBUG else {}
 
 
-def _without_secrets(record: logging.LogRecord) -> bool:
-    """Drop GDAL's debug messages that are not requests, and mask secrets in all others."""
-    message = record.getMessage()
+class _WithoutSecrets(logging.Formatter):
+    """Cuts URLs to host and path, in tracebacks too. The query of a signed URL is a secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from rio_terrascope.settings import shown
+
+        # no library logs tokens today; this is for the day that one does
+        text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", super().format(record))
+        # urllib3 logs the path and the query without the host
+        return printable(re.sub(r"(/[^\s'\"?]+)\?[^\s'\"]+", r"\1?***", shown(text)))
+
+
+def _requests_only(record: logging.LogRecord) -> bool:
+    """Drop GDAL's debug messages that are not requests, unless everything is logged."""
     if record.name == "rasterio._env" and logging.getLogger("rasterio").level == logging.CRITICAL:
+        message = record.getMessage()
         if "VSICURL: " not in message:
             return False
-        message = message.partition("VSICURL: ")[2]
-    # no library logs tokens today; this is for the day that one does
-    message = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", message)
-    # the query of a signed URL is a secret
-    message = re.sub(r"(https?://[^\s?\"]+)\?[^\s)\"]+", r"\1?***", message)
-    record.msg, record.args = message, ()
+        record.msg, record.args = message.partition("VSICURL: ")[2], ()
     return True

@@ -7,6 +7,8 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
+from rio_terrascope.cli.output import show
+from rio_terrascope.settings import shown
 
 
 @terrascope.command(short_help="Describe a raster.")
@@ -25,13 +27,13 @@ def info(url: str, as_json: bool) -> None:
         facts = describe(dataset)
     if as_json:
         # NaN may be the nodata value, and is not valid JSON
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False).replace(": NaN", ': "nan"'))
+        show(json.dumps(facts, indent=2, ensure_ascii=False).replace(": NaN", ': "nan"'))
     else:
         for name, value in _rows(facts):
             first, *more = value.splitlines() or [""]
-            click.echo(f"{name:<12}{first}")
+            show(f"{name:<12}{first}")
             for line in more:
-                click.echo(f"{'':12}{line}")
+                show(f"{'':12}{line}")
 
 
 def describe(dataset: Any) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def describe(dataset: Any) -> dict[str, Any]:
     except ValueError:
         colours = None
     return {
-        "name": dataset.name,
+        "name": shown(dataset.name),
         "driver": dataset.driver,
         "width": dataset.width,
         "height": dataset.height,

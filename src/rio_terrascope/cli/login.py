@@ -8,7 +8,7 @@ import click
 
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.options import json_option
-from rio_terrascope.cli.output import say
+from rio_terrascope.cli.output import say, show
 from rio_terrascope.errors import with_next_step
 
 
@@ -89,7 +89,7 @@ def status(as_json: bool) -> None:
         "Reads": ", ".join(settings.origins),
     }
     for name, value in rows.items():
-        click.echo(f"{name + ':':8}{value}")
+        show(f"{name + ':':8}{value}")
 
 
 @terrascope.command(short_help="Forget the saved login.")

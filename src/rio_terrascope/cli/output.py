@@ -51,9 +51,22 @@ class Progress:
         self._bar.update(done - self._bar.pos)
 
 
+def printable(text: str) -> str:
+    """Return a text without control characters, so that what a server sends cannot command the terminal.
+
+    A terminal obeys escape sequences in whatever is printed: they set its title, or the clipboard.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def show(text: str) -> None:
+    """Print text on stdout that may come from a server or a file."""
+    click.echo(printable(text))
+
+
 def say(message: str) -> None:
     """Print a message on stderr; stdout is for data."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 def _check_overwrite(ctx: click.Context, _param: click.Parameter, overwrite: bool) -> bool:

@@ -10,7 +10,7 @@ import click
 from rio_terrascope.cli.group import terrascope
 from rio_terrascope.cli.inputs import chosen_assets, path_or_url
 from rio_terrascope.cli.options import Box, bbox_option, json_option
-from rio_terrascope.cli.output import say
+from rio_terrascope.cli.output import say, show
 from rio_terrascope.errors import with_next_step
 
 PAGE = 100  # items per request
@@ -97,7 +97,7 @@ def search(
             _print_table(assets, prefer_local)
         else:
             for _item, _name, asset in assets:
-                click.echo(path_or_url(asset["href"], prefer_local=prefer_local))
+                show(path_or_url(asset["href"], prefer_local=prefer_local).replace("\n", ""))
     if not items:
         say("Nothing found.")
     if more and limit is None:
@@ -139,4 +139,4 @@ def _print_table(assets: Iterable[tuple[dict[str, Any], str, dict[str, Any]]], p
         rows.append((item["id"], time, name, shown, href))
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
     for id_, time, name, size, href in rows:
-        click.echo(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")
+        show(f"{id_:<{wide[0]}}  {time:<{wide[1]}}  {name:<{wide[2]}}  {size:>{wide[3]}}  {href}")

@@ -14,7 +14,8 @@ from rio_terrascope.cli.options import (
     prefer_local_option,
     region_options,
 )
-from rio_terrascope.cli.output import Progress
+from rio_terrascope.cli.output import Progress, show
+from rio_terrascope.settings import shown
 
 if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
@@ -75,7 +76,7 @@ def _measure(
     from rio_terrascope.analysis.classes import class_labels
     from rio_terrascope.analysis.zonal import class_areas, is_class_map, summarize
 
-    facts: dict[str, Any] = {"name": dataset.name}
+    facts: dict[str, Any] = {"name": shown(dataset.name)}
     if is_class_map(dataset) if categorical is None else categorical:
         labels = class_labels(dataset)
         facts["classes"] = [
@@ -94,7 +95,7 @@ def _measure(
 
 def _print(facts: dict[str, Any], *, with_name: bool) -> None:
     if with_name:
-        click.echo(facts["name"])
+        show(facts["name"])
     if "classes" in facts:
         _print_classes(facts["classes"])
     else:
@@ -112,7 +113,7 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
     wide = max(len(found["label"]) for found in [*classes, {"label": "Class"}])
     click.echo(f"{'Value':>5}  {'Class':<{wide}}  {'Pixels':>13}  {'km2':>12}  {'Share':>8}")
     for found in [*classes, total]:
-        click.echo(
+        show(
             f"{found['value']:>5}  {found['label']:<{wide}}  {found['pixels']:>13,}  "
             f"{found['area_km2']:>12,.3f}  {found['share']:>8.3%}"
         )

@@ -11,7 +11,7 @@ from typing import Any
 from distributed import Client
 
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, log, renewal_topic
+from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, log, renewal_topic, sealed
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TerrascopeError
 
@@ -104,7 +104,7 @@ class ClientLogin:
                     login=self._login,
                     number=number,
                     client=client.id,
-                    access_token=self._token.access_token,
+                    access_token=sealed(self._token.access_secret),
                     seconds_left=self._token.expires_at - time.time(),
                     in_use=self.in_use,
                 )

@@ -8,6 +8,9 @@ from typing import Any
 
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import ToPickle
+
+from rio_terrascope.secret import Secret
 
 # Below Dask's own logger, so that client.get_worker_logs() and the dashboard show these messages.
 log = logging.getLogger("distributed.worker.rio_terrascope")
@@ -16,6 +19,24 @@ log = logging.getLogger("distributed.worker.rio_terrascope")
 # the workers ask, so the token arrives within a round trip or two.
 WAIT_SECONDS = 10.0
 RETRY_SECONDS = 1.0  # between two attempts to reach the scheduler
+
+
+class SealedToken(Secret):
+    """An access token in a message.
+
+    `distributed` logs messages at DEBUG by their repr. So the token stays closed on the way, and is pickled
+    only into the bytes that are sent.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SealedToken, (self.reveal(),)
+
+
+def sealed(access_token: Secret) -> Any:
+    """Return an access token as a part of a message. It arrives as a `SealedToken`."""
+    return ToPickle(SealedToken(access_token.reveal()))
 
 
 class TokenDesk(SchedulerPlugin):
@@ -42,7 +63,7 @@ class TokenDesk(SchedulerPlugin):
         scheduler.handlers["terrascope_end"] = self.end
 
     async def put(
-        self, login: str, number: int, client: str, access_token: str, seconds_left: float, in_use: bool
+        self, login: str, number: int, client: str, access_token: Secret, seconds_left: float, in_use: bool
     ) -> bool:
         """Store the newest token of a login; called by the client.
 
@@ -54,7 +75,7 @@ class TokenDesk(SchedulerPlugin):
             The token's number: the client counts the tokens of a login from 1.
         client : str
             The Dask client's id.
-        access_token : str
+        access_token : Secret
         seconds_left : float
             How long the token is valid, in place of a time: the machines' clocks may differ.
         in_use : bool
@@ -108,7 +129,7 @@ class TokenDesk(SchedulerPlugin):
             await state.wait(deadline - time.monotonic())
         answer: dict[str, Any] = {"abandoned": state.abandoned}
         if state.has_token_after(after):
-            answer["number"], answer["access_token"] = state.number, state.access_token
+            answer["number"], answer["access_token"] = state.number, sealed(state.access_token)
             answer["seconds_left"] = state.expires_at - time.monotonic()
         return answer
 
@@ -135,7 +156,7 @@ class _LoginState:
 
     def __init__(self) -> None:
         self.number = 0
-        self.access_token = ""
+        self.access_token = Secret("")
         self.expires_at = 0.0  # on the monotonic clock
         self.client = ""
         self.abandoned = False  # the client has ended the login, or disconnected

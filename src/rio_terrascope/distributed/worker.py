@@ -125,7 +125,7 @@ class _DeskEndpoint:
         if "access_token" in answer:
             self._warned = False
             return answer["number"], Token(
-                answer["access_token"],
+                answer["access_token"].reveal(),
                 expires_at=time.time() + answer["seconds_left"],
                 refresh_token=_REFRESH_TOKEN,
             )
