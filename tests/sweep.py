@@ -27,7 +27,9 @@ SCENARIOS = [
     TESTS / "faults",
     TESTS / "env" / "test_recovery.py",
     TESTS / "test_secrets.py",
+    TESTS / "test_tracebacks.py",
     TESTS / "env" / "test_leaving.py",
+    TESTS / "cli" / "test_terminal.py",
 ]
 
 # The sandbox's access and refresh tokens are JWTs (RFC 7519), as Keycloak's are; the passwords are those
@@ -90,8 +92,11 @@ class Inside:
             self.seen["reprs"] += 1
             if secrets_in(repr(thing)):
                 self.report(f"the repr of a {type(thing).__name__} in {where}")
-            if type(thing).__name__ == "Token" or type(thing).__name__.startswith("_"):
-                continue  # a token is pickled on purpose only; private objects are not handed to users
+            # these are pickled on purpose only
+            if type(thing).__name__ in ("Token", "SecretText", "SealedToken") or type(
+                thing
+            ).__name__.startswith("_"):
+                continue  # private objects are not handed to users
             with contextlib.suppress(Exception):
                 pickled = pickle.dumps(thing)
                 self.seen["pickles"] += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -169,11 +170,14 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_dasks_debug_log_holds_no_token(steady, log_in, caplog, processes):
+def test_dasks_debug_log_holds_no_token(steady, log_in, caplog, monkeypatch, processes):
     """Client and scheduler log here; with `processes=False`, the worker logs here and sends no bytes."""
-    caplog.set_level("DEBUG", logger="distributed")
+    # Dask's loggers have handlers and levels of their own
+    monkeypatch.setattr(logging.getLogger("distributed"), "propagate", True)
+    for name in ("distributed", "distributed.core"):
+        caplog.set_level("DEBUG", logger=name)
     with (
-        LocalCluster(n_workers=1, processes=processes, dashboard_address=":0") as cluster,
+        LocalCluster(n_workers=1, processes=processes, dashboard_address=":0", silence_logs=False) as cluster,
         Client(cluster) as client,
     ):
         plugin = log_in(steady, client=client)

@@ -51,6 +51,9 @@ class SavedLogin:
     password: str | None = field(default=None, repr=False)
     source: str = ""
 
+    def __reduce__(self) -> str:
+        raise TypeError("a saved login cannot be pickled: load it in the process that needs it")
+
     @property
     def password_secret(self) -> Secret | None:
         """The password, for code that passes it on."""
