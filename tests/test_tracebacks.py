@@ -226,6 +226,11 @@ PATHS = {
 }
 
 
+@pytest.mark.fault(
+    "any error, in tools that print the variables of tracebacks (`pytest -l`, rich, Sentry)",
+    sees="no password and no token",
+    requests="those of the error",
+)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_no_tool_shows_a_secret(sandbox, monkeypatch, path):
     monkeypatch.setenv("TERRASCOPE_TIMEOUT", "2")  # so that there are few attempts

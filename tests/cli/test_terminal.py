@@ -35,6 +35,11 @@ def test_statistics_of_a_file(tsread, evil_tile):
     assert is_harmless(tsread("stats", evil_tile).stdout)
 
 
+@pytest.mark.fault(
+    "`tsread`: terminal escapes in tags, in catalogue items, or in a server's reason",
+    sees="a replacement character for each",
+    requests="as without",
+)
 @pytest.mark.parametrize("options", [[], ["--table"], ["--json"], ["--asset", "nothing"]])
 def test_items_of_a_catalogue(tsread, sandbox, options):
     asked = ["search", "terrascope-s2-ndvi-v2", "--limit", "1"]
@@ -67,6 +72,11 @@ def test_the_reason_of_a_login_service(tsread, sandbox, command):
     assert is_harmless(done.stdout.replace("\x1b[31m", "").replace("\x1b[0m", "") + done.stderr)
 
 
+@pytest.mark.fault(
+    "`tsread`: a URL with a password or a signature, refused or not, with `-vv` too",
+    sees="host and path only",
+    requests="as without",
+)
 @pytest.mark.parametrize("command", ["info", "doctor"])
 @pytest.mark.parametrize("verbose", [[], ["-v"], ["-vv"]])
 @pytest.mark.parametrize("status", [None, 403])

@@ -169,6 +169,7 @@ def test_nothing_but_access_tokens_leaves_the_client(steady, client, register, t
         assert secret not in shown
 
 
+@pytest.mark.fault("Dask logs its messages (DEBUG)", sees="no token in the log", requests="as without")
 @pytest.mark.parametrize("processes", [False, True])
 def test_dasks_debug_log_holds_no_token(steady, log_in, caplog, monkeypatch, processes):
     """Client and scheduler log here; with `processes=False`, the worker logs here and sends no bytes."""

@@ -21,6 +21,9 @@ PLACES = {
         "test_guards.py",
         "test_interrupts.py",
         "test_saved_login.py",
+        "test_tracebacks.py",
+        "test_terminal.py",
+        "test_plugin.py",
     ),
     "in files and items": ("test_output.py", "test_outputs.py", "test_search.py"),
 }
