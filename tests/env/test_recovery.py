@@ -82,7 +82,7 @@ def test_a_url_that_stays_refused(sandbox, scope):
     [
         ('Bearer error="invalid_token", error_description="It has expired."', ": It has expired"),
         ('Bearer realm="x", error="invalid_token"', ": invalid_token"),
-        ('Bearer error_description="bad s3cret\t"', ": bad ***"),
+        ('Bearer error_description="bad s3cret\t"', ""),
         ('Basic realm="x"', ""),
         (None, ""),
     ],
