@@ -3,7 +3,10 @@
 The tools are pytest -l, rich and Sentry, as their users run them, and Python's own `traceback`.
 """
 
+import dataclasses
+import importlib
 import io
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -19,6 +22,7 @@ from sentry_sdk.client import get_options
 from sentry_sdk.serializer import serialize
 from sentry_sdk.utils import event_from_exception
 
+import rio_terrascope
 from rio_terrascope import Settings, TerrascopeSession, Token, TokenSource, login, terrascope_env
 from rio_terrascope.auth.store import LoginStore, SavedLogin
 from rio_terrascope.gdal.header import Header
@@ -284,3 +288,20 @@ def test_an_option_with_the_token_still_works(sandbox):
         assert str(option) == f"Authorization: Bearer {env.token.access_token}"
         assert SECRET.search(repr(rasterio.env.getenv()).encode()) is None
         rasterio.open(sandbox.url()).close()
+
+
+def classes():
+    """Return the classes of the package that write their own repr."""
+    modules = [
+        importlib.import_module(info.name)
+        for info in pkgutil.walk_packages(rio_terrascope.__path__, "rio_terrascope.")
+        if "sandbox" not in info.name and "__main__" not in info.name
+    ]
+    found = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
+    own = {cls for cls in found if cls.__module__.startswith("rio_terrascope") and "__repr__" in vars(cls)}
+    return sorted((cls for cls in own if not dataclasses.is_dataclass(cls)), key=str)
+
+
+@pytest.mark.parametrize("cls", classes())
+def test_an_object_whose_init_has_raised_has_a_repr(cls):
+    assert repr(cls.__new__(cls)).startswith("<")

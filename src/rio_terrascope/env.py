@@ -40,7 +40,7 @@ from rio_terrascope.look import Look, look
 from rio_terrascope.look import forget as forget_looks
 from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
 from rio_terrascope.registry import Entry, PutRight, Scope, registry, to_the_end
-from rio_terrascope.secret import Secret, SecretText
+from rio_terrascope.secret import Secret, SecretText, also_half_made
 from rio_terrascope.settings import Settings, shown
 
 
@@ -145,6 +145,7 @@ class TerrascopeEnv(rasterio.Env):
         self.scope: Scope = scope
         self._entries: list[Entry] = []  # the newest last
 
+    @also_half_made
     def __repr__(self) -> str:
         state = "entered" if self._entries else "not entered"
         return f"<TerrascopeEnv for {', '.join(self.settings.origins)}, scope={self.scope!r}, {state}>"

@@ -125,11 +125,14 @@ def ask(
     )
     try:
         start_thread(sending)
-        exchange.done.wait(seconds)
+        in_time = exchange.done.wait(seconds)
     except RuntimeError:  # no thread can be started
         raise NoAnswerError("the request could not be made, because Python is ending") from None
     finally:
         exchange.end()
+    # not what comes after `end`: a header that is cut off there looks like a complete one
+    if not in_time:
+        raise NoAnswerError("no answer in time", may_pass=True)
     if exchange.fault is not None:
         raise exchange.fault
     outcome: T = exchange.outcome
@@ -188,7 +191,7 @@ class _Exchange:
     def __init__(self) -> None:
         self.done = Signal()
         self.outcome: Any = None
-        self.fault: NoAnswerError | None = NoAnswerError("no answer in time", may_pass=True)
+        self.fault: NoAnswerError | None = None
         self._lock = threading.Lock()
         self._ended = False
         self._connections: list[socket.socket] = []
@@ -247,10 +250,8 @@ class _Exchange:
                     body += chunk
                     if len(body) >= limit:
                         break
-                self.outcome = read(
-                    Answer(response.url, response.status_code, response.headers, body[:limit])
-                )
-                self.fault = None
+                answer = Answer(response.url, response.status_code, response.headers, body[:limit])
+                self.outcome = read(answer)
         except Exception as error:
             self.fault = _no_answer(error, bundle)
         finally:

@@ -6,6 +6,7 @@ moment when its bytes are sent.
 """
 
 import base64
+import functools
 import html
 import os
 import re
@@ -155,6 +156,19 @@ class Variables:
     def items(self) -> ItemsView[str, str]:
         """Return all names and values."""
         return (os.environ if self._environ is None else self._environ).items()
+
+
+def also_half_made(to_text: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Decorate a ``__repr__``, for objects whose ``__init__`` has raised: tracebacks show them too."""
+
+    @functools.wraps(to_text)
+    def __repr__(self: Any) -> str:
+        try:
+            return to_text(self)
+        except AttributeError:
+            return f"<{type(self).__name__}, half made>"
+
+    return __repr__
 
 
 def _folded(text: str) -> str:

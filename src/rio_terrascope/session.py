@@ -6,7 +6,7 @@ from rasterio.session import Session
 
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.gdal.options import HEADERS, without_authorization
-from rio_terrascope.secret import Secret
+from rio_terrascope.secret import Secret, also_half_made
 from rio_terrascope.settings import Settings
 
 
@@ -38,6 +38,7 @@ class TerrascopeSession(Session):
         password = Secret.of(password)
         self._tokens = tokens or TokenSource(username, password, settings=settings)
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<TerrascopeSession, {self._tokens!r}>"
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeGuard
 from rio_terrascope import certificates
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
 from rio_terrascope.http import Answer, NoAnswerError, ask
-from rio_terrascope.secret import Secret, hides
+from rio_terrascope.secret import Secret, also_half_made, hides
 from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,7 @@ class TokenEndpoint:
         self._clock = clock
         self._sleep = sleep
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"TokenEndpoint({self.settings.token_url!r})"
 
@@ -271,6 +272,7 @@ class Refusals:
         self._salt = os.urandom(16)
         self._errors: dict[bytes, InvalidCredentialsError] = {}
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<{len(self._errors)} refused passwords>"
 

@@ -20,7 +20,7 @@ from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, To
 from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
 from rio_terrascope.http import Signal, start_thread
-from rio_terrascope.secret import Secret
+from rio_terrascope.secret import Secret, also_half_made
 from rio_terrascope.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class TokenSource:
             self._publish(token)
         _sources.add(self)
 
+    @also_half_made
     def __repr__(self) -> str:
         state = f"valid for {self.seconds_left:.0f} s" if self._token else "not logged in yet"
         return f"<TokenSource of {self.username or 'a given token'} at {self.settings.token_host}, {state}>"

@@ -14,6 +14,7 @@ from rio_terrascope.auth.oidc import Token
 from rio_terrascope.distributed.desk import RETRY_SECONDS, TokenDesk, log, renewal_topic, sealed
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import TerrascopeError
+from rio_terrascope.secret import also_half_made
 
 
 class ClientLogin:
@@ -32,6 +33,7 @@ class ClientLogin:
         self._token: Token | None = None
         self._opening: asyncio.Task[None] | None = None  # referenced here, so that it is not collected
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<login of {self.env!r}>"
 

@@ -10,7 +10,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol.serialize import ToPickle
 
-from rio_terrascope.secret import Secret
+from rio_terrascope.secret import Secret, also_half_made
 
 # Below Dask's own logger, so that client.get_worker_logs() and the dashboard show these messages.
 log = logging.getLogger("distributed.worker.rio_terrascope")
@@ -52,6 +52,7 @@ class TokenDesk(SchedulerPlugin):
         self._logins: dict[str, _LoginState] = {}
         self._closing = False
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<TokenDesk, {len(self._logins)} logins>"
 
@@ -164,6 +165,7 @@ class _LoginState:
         self.renewal_requested = 0  # the number of the last token that the client was asked to renew
         self._changed = asyncio.Event()
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<token {self.number} of client {self.client!r}>"
 

@@ -12,7 +12,7 @@ from rio_terrascope.distributed.worker import WorkerLogin
 from rio_terrascope.env import TerrascopeEnv
 from rio_terrascope.errors import SettingsError, TerrascopeError
 from rio_terrascope.gdal import libgdal
-from rio_terrascope.secret import Secret
+from rio_terrascope.secret import Secret, also_half_made
 from rio_terrascope.settings import Settings
 
 
@@ -87,6 +87,7 @@ class TerrascopePlugin(WorkerPlugin):
         self._client_login = ClientLogin(self._login, client, env)
         self._client_login.open(client)
 
+    @also_half_made
     def __repr__(self) -> str:
         return f"<TerrascopePlugin {self.name!r} for {', '.join(self._settings.origins)}>"
 
