@@ -29,7 +29,10 @@ def saved(sandbox, monkeypatch):
     for name in ("USERNAME", "PASSWORD"):
         monkeypatch.delenv(f"TERRASCOPE_{name}")
     sandbox.clear()
-    return store.file
+    file = store.file
+    yield file
+    for left in {file, file.resolve()}:  # some tests open it to others, which the sweep would find
+        left.unlink(missing_ok=True)
 
 
 def change(file, **fields):
