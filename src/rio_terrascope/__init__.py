@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rio_terrascope import stac, worldcover
     from rio_terrascope.auth.oidc import Token
     from rio_terrascope.auth.tokens import TokenSource
-    from rio_terrascope.env import TerrascopeEnv, login, logout, terrascope_env
+    from rio_terrascope.env import TerrascopeEnv, terrascope_env
     from rio_terrascope.errors import (
         AccessDeniedError,
         AccountConflictError,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TerrascopeWarning,
         TokenEndpointError,
     )
+    from rio_terrascope.notebooks import login, logout
     from rio_terrascope.reading import read_bbox, read_windows, sample
     from rio_terrascope.session import TerrascopeSession
     from rio_terrascope.settings import Settings
@@ -55,7 +56,7 @@ __all__ = [
 _NAMES_BY_MODULE = {
     "auth.oidc": ("Token",),
     "auth.tokens": ("TokenSource",),
-    "env": ("TerrascopeEnv", "login", "logout", "terrascope_env"),
+    "env": ("TerrascopeEnv", "terrascope_env"),
     "errors": (
         "AccessDeniedError",
         "AccountConflictError",
@@ -67,6 +68,7 @@ _NAMES_BY_MODULE = {
         "TerrascopeWarning",
         "TokenEndpointError",
     ),
+    "notebooks": ("login", "logout"),
     "reading": ("read_bbox", "read_windows", "sample"),
     "session": ("TerrascopeSession",),
     "settings": ("Settings",),

@@ -22,7 +22,7 @@ from rio_terrascope.errors import CredentialsNotFoundError, TerrascopeError
 from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.http import NoAnswerError, ask
-from rio_terrascope.look import look
+from rio_terrascope.opening.look import look
 from rio_terrascope.settings import Settings, shown, stays_here
 
 TIMEOUT = 20.0  # seconds for the whole answer
@@ -236,7 +236,7 @@ def _redirect(step: str, url: str, status: int, token: Token | None) -> Finding:
     if token is None:
         return Finding(step, "warning", f"it redirects ({status})", "use the URL that it leads to")
     try:
-        target = look(url, token, if_changed=lambda _: None).final_url
+        target = look(url, token).final_url
         head = ask(
             "HEAD", target, certificates.for_gdal(), seconds=TIMEOUT, read=lambda answer: answer.status
         )

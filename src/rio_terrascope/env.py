@@ -1,6 +1,5 @@
 """`terrascope_env`: the block inside which rasterio reads Terrascope's protected files."""
 
-import atexit
 import contextlib
 import os
 import warnings
@@ -9,7 +8,6 @@ from typing import Any
 
 import rasterio
 import rasterio.env
-from rasterio.errors import RasterioIOError
 
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
@@ -20,25 +18,22 @@ from rio_terrascope.errors import (
     TerrascopeWarning,
     with_next_step,
 )
-from rio_terrascope.gdal import cache, libgdal, messages
+from rio_terrascope.gdal import libgdal
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import (
     GUARDS,
     HEADERS,
-    PATH_OPTIONS,
     PROCESS_OPTIONS,
     as_text,
     choose_read_options,
-    vsi_path,
     vsi_prefixes,
     warn_of_risks,
     with_authorization,
 )
 from rio_terrascope.gdal.plain_env import PlainEnv
-from rio_terrascope.http import NoAnswerError
-from rio_terrascope.look import Look, look
-from rio_terrascope.look import forget as forget_looks
-from rio_terrascope.refusals import Refusal, find_refusal, refused_elsewhere, servers_reason
+from rio_terrascope.opening import look
+from rio_terrascope.opening.refusals import Refusal, servers_reason
+from rio_terrascope.opening.urls import try_to_open
 from rio_terrascope.registry import Entry, PutRight, Scope, registry, to_the_end
 from rio_terrascope.secret import Secret, SecretText, also_half_made
 from rio_terrascope.settings import Settings, shown
@@ -211,7 +206,7 @@ class TerrascopeEnv(rasterio.Env):
             if _entered.count(self) > len(self._entries):
                 _entered.remove(self)
             for prefix in vsi_prefixes(self.settings):
-                self._forget_targets(prefix)
+                look.forget(prefix)
             registry.leave(entry)
 
     def _process_login(self, settings: Settings | None = None) -> TokenSource | None:
@@ -286,13 +281,7 @@ class TerrascopeEnv(rasterio.Env):
             A URL, or the beginning of several.
         """
         for path in vsi_prefixes(self.settings) if url is None else [url]:
-            cache.forget(path)
-            self._forget_targets(path)
-
-    def _forget_targets(self, path: str) -> None:
-        """Clear GDAL's cache for what URLs that begin with a path have led to, and look at them again."""
-        for target in forget_looks(path):
-            cache.forget(target)
+            look.forget(path)
 
     def open(self, fp: Any, *args: Any, **kwargs: Any) -> Any:
         """Open a dataset as `rasterio.open` does, and recover once from a login that has lapsed.
@@ -342,84 +331,10 @@ class TerrascopeEnv(rasterio.Env):
     def _try_to_open(self, token: Token, url: str, *args: Any, **kwargs: Any) -> tuple[Any, Refusal | None]:
         """Open a URL. Return the dataset, or how the server has refused it."""
         self._put_right(token)
-        asked = url
-        try:
-            if libgdal.why_not_scoped() is None:
-                seen = self._look(url, token)
-            if self.scope == "origins":
-                if not self.settings.covers(seen.final_url):
-                    return self._open_elsewhere(seen, token, url, *args, **kwargs)
-                if seen.status >= 400 and seen.status != 416:  # an empty file has no first bytes
-                    raise messages.bad_status(seen.status)
-                asked = seen.final_url
-            option = {} if self.scope == "origins" or self._is_entered_here else self._header_option(token)
-            with rasterio.Env(**option) if option else contextlib.nullcontext():
-                return self._open(asked, url, *args, **kwargs), None
-        except RasterioIOError as error:
-            refusal = find_refusal(error, asked, token)
-            if refusal is None:
-                raise
-            return None, refusal
-
-    def _open_elsewhere(
-        self, seen: Look, token: Token, url: str, *args: Any, **kwargs: Any
-    ) -> tuple[Any, Refusal | None]:
-        """Open what a URL of the origins redirects to. GDAL asks it without the token."""
-        if (refusal := refused_elsewhere(seen)) is not None:
-            return None, refusal
-        try:
-            return self._open(seen.final_url, url, *args, **kwargs), None
-        except RasterioIOError as error:
-            status = messages.http_status(error)
-            if status not in (400, 401, 403, 405, 501):
-                raise
-        # The host refuses HEAD, with which GDAL asks for the size, or a signature has expired. So look again,
-        # and do without HEAD, although GDAL then begins to get the whole file.
-        self._forget_targets(url)
-        seen = self._look(url, token)
-        if (refusal := refused_elsewhere(seen)) is not None:
-            return None, refusal
-        with libgdal.for_this_thread("CPL_VSIL_CURL_USE_HEAD", "NO"):
-            return self._open(seen.final_url, url, *args, **kwargs), None
-
-    def _look(self, url: str, token: Token) -> Look:
-        """Look at a URL, with the patience that GDAL has there, and forget a file that has been replaced."""
-
-        def number(key: str) -> float:
-            value = libgdal.get_path_option(vsi_path(url), key) or ""
-            try:
-                return float(value)
-            except ValueError:
-                return float(PATH_OPTIONS[key])
-
-        try:
-            seen = look(
-                url,
-                token,
-                if_changed=cache.forget,
-                retries=int(number("GDAL_HTTP_MAX_RETRY")),
-                delay=number("GDAL_HTTP_RETRY_DELAY"),
-                seconds=number("GDAL_HTTP_CONNECTTIMEOUT") + number("GDAL_HTTP_LOW_SPEED_TIME"),
-            )
-        except NoAnswerError as error:
-            raise messages.no_answer(url, error) from None
-        if seen.is_multipart:
-            raise RasterioIOError(
-                with_next_step(
-                    f"{shown(url)}: the server answers a request for one range with several parts "
-                    "(multipart/byteranges), which GDAL would take for the file",
-                    "tell the people that run the server",
-                )
-            )
-        return seen
-
-    def _open(self, url: str, name: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return open_whole(url, *args, name=name, **kwargs)
-        except RasterioIOError as error:
-            cache.forget(url)  # or the next open would fail from the cache
-            messages.add_certificate_advice(error)
-            raise
+        confined = self.scope == "origins"
+        option = {} if confined or self._is_entered_here else self._header_option(token)
+        with rasterio.Env(**option) if option else contextlib.nullcontext():
+            return try_to_open(url, token, self.settings if confined else None, *args, **kwargs)
 
     def _plain_options(self, entry: Entry) -> dict[str, Any]:
         """Return the options of the plain Env of one entry."""
@@ -455,53 +370,6 @@ def active_env(url: str | None = None) -> TerrascopeEnv | None:
         if url is None or env.settings.covers(url):
             return env
     return None
-
-
-def login(
-    username: str | None = None,
-    password: str | Secret | None = None,
-    *,
-    settings: Settings | None = None,
-    tokens: TokenSource | None = None,
-    scope: Scope = "origins",
-    **gdal_options: Any,
-) -> TerrascopeEnv:
-    """Enter a `terrascope_env` until `logout`, or until the process ends. For notebooks.
-
-    A second call for the same account keeps the login and all open datasets.
-
-    Parameters
-    ----------
-    username, password, settings, tokens, scope, **gdal_options
-        As for `terrascope_env`.
-
-    Returns
-    -------
-    TerrascopeEnv
-        Entered: its ``open`` and ``refresh`` can be used.
-
-    Raises
-    ------
-    SettingsError, CredentialsNotFoundError, InvalidCredentialsError, TokenEndpointError, AccountConflictError
-        As entering a `TerrascopeEnv` does.
-    """
-    password = Secret.of(password)
-    env = TerrascopeEnv(username, password, settings=settings, tokens=tokens, scope=scope, **gdal_options)
-    env.__enter__()
-    if not _until_logout:
-        atexit.register(logout)
-    _until_logout.append(env)
-    return env
-
-
-def logout() -> None:
-    """Leave all envs that `login` has entered. Without a login, this does nothing."""
-    while _until_logout:
-        _until_logout.pop().__exit__()
-    atexit.unregister(logout)
-
-
-_until_logout: list[TerrascopeEnv] = []
 
 
 def _configured(key: str) -> str | None:

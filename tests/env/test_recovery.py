@@ -8,7 +8,7 @@ from rasterio.errors import RasterioIOError
 
 from helpers import assert_same_pixels, grants, some_windows, tokens_sent
 from rio_terrascope import AccessDeniedError, Token, TokenEndpointError, terrascope_env
-from rio_terrascope.refusals import servers_reason
+from rio_terrascope.opening.refusals import servers_reason
 
 SCOPES = pytest.mark.parametrize("scope", ["origins", "env"])
 

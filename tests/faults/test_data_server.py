@@ -12,7 +12,8 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from helpers import tokens_sent
-from rio_terrascope import TerrascopeError, look, read_bbox, read_windows, sample, terrascope_env, worldcover
+from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
+from rio_terrascope.opening import look
 
 # short waits, so that the tests are quick
 SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}

@@ -10,7 +10,7 @@ from rasterio.errors import RasterioIOError
 from helpers import some_windows, tokens_sent
 from rio_terrascope import AccessDeniedError, read_bbox, read_windows, sample, terrascope_env, worldcover
 from rio_terrascope.gdal import cache
-from rio_terrascope.look import MOST_REDIRECTS
+from rio_terrascope.opening.look import MOST_REDIRECTS
 
 STATUSES = (301, 302, 303, 307, 308)
 CASES = list(itertools.product(STATUSES, ("other", "signed"), (False, True)))

@@ -35,7 +35,6 @@ from typing import Any
 
 import rasterio
 import rasterio.env
-from rasterio._path import _UnparsedPath
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 
@@ -93,7 +92,7 @@ def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> 
             if name is None or name == url:
                 dataset = rasterio.open(**given | own)
             else:
-                dataset = DatasetReader(_Renamed(vsi_path(url), name), given.get("driver"), **own)
+                dataset = _Renamed(name, vsi_path(url), given.get("driver"), **own)
         finally:
             libgdal.load().GDALClose(handle)  # counts down its users
     dataset.options.clear()
@@ -101,16 +100,14 @@ def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> 
     return dataset
 
 
-class _Renamed(_UnparsedPath):
-    """A path with another name. A signature in the path would show in the dataset's name, and expires."""
+class _Renamed(DatasetReader):
+    """A dataset with the name of the URL that led to it. The target's may hold a signature, and expires."""
 
-    def __init__(self, path: str, name: str) -> None:
-        super().__init__(path)
-        self._name = name
+    name = ""  # in place of rasterio's attribute, which cannot be set
 
-    @property
-    def name(self) -> str:
-        return self._name
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self.name = name
+        super().__init__(*args, **kwargs)
 
 
 def is_http(url: Any) -> bool:

@@ -8,12 +8,12 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
+from rio_terrascope.gdal import cache
 from rio_terrascope.http import Answer, NoAnswerError, ask
 
 REMEMBERED = 60.0  # seconds
@@ -59,23 +59,20 @@ def look(
     url: str,
     token: Token,
     *,
-    if_changed: Callable[[str], object],
     retries: int = 3,
     delay: float = 0.5,
     seconds: float = 40.0,
 ) -> Look:
     """Ask for a URL's first bytes, and follow its redirects. Only the URL's own origin gets the token.
 
-    A good answer is remembered for 60 s. Threads that ask for one URL at a time share one request.
+    A good answer is remembered for 60 s. Threads that ask for one URL at a time share one request. If the
+    file is not known to be the one that was seen last, GDAL's cache is cleared for it first.
 
     Parameters
     ----------
     url : str
         A URL, or a path that begins with ``/vsicurl/``.
     token : Token
-    if_changed : callable
-        Called with the final URL if the file is not known to be the one that was seen last. No other thread
-        gets the new look before it returns.
     retries, delay : int, float
         How often to ask again after a passing trouble, and the seconds before the first time. The pause
         doubles each time.
@@ -103,18 +100,21 @@ def look(
         seen = _ask(url, token, retries, delay, seconds)
         if 200 <= seen.status < 300 and not seen.is_multipart:
             if memory.seen is None or memory.seen.version != seen.version:
-                if_changed(seen.final_url)
+                cache.forget(seen.final_url)
             memory.seen, memory.at = seen, time.monotonic()
             memory.targets.add(seen.final_url)
         return seen
 
 
-def forget(beginning: str) -> list[str]:
-    """Forget what was seen at all URLs that begin so, and return the URLs that they led to."""
+def forget(beginning: str) -> None:
+    """Forget what was seen at all URLs that begin so. Clear GDAL's cache for them and what they led to."""
+    cache.forget(beginning)
     beginning = _plain(beginning)
     with _lock:
         forgotten = {url: _memories.pop(url) for url in list(_memories) if url.startswith(beginning)}
-    return [target for url, memory in forgotten.items() for target in memory.targets.copy() if target != url]
+    for url, memory in forgotten.items():
+        for target in memory.targets - {url}:
+            cache.forget(target)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.gdal import messages
 from rio_terrascope.http import Answer, NoAnswerError, ask
-from rio_terrascope.look import Look
+from rio_terrascope.opening.look import Look
 
 TIMEOUT = 30.0  # seconds for the whole answer
 
