@@ -44,6 +44,15 @@ async def reset(scope: MutableMapping[str, Any]) -> None:
     transport.abort()
 
 
+def write(scope: MutableMapping[str, Any], data: bytes) -> bool:
+    """Send bytes past HTTP. Return False if the connection is closed."""
+    transport = _transport(scope)
+    if transport.is_closing():
+        return False
+    transport.write(data)
+    return True
+
+
 async def close(scope: MutableMapping[str, Any]) -> None:
     """Close the connection in the regular way (FIN), once everything written so far has been sent."""
     _transport(scope).close()

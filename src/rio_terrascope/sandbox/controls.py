@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .journal import ServerName
 from .process import ServerProcess
+
+Encoding = Literal["plain", "upper", "percent", "twice percent", "html", "json", "base64", "hex"]
 
 
 class Controls:
@@ -150,6 +152,41 @@ class Controls:
             "drip", times, seconds=seconds_per_chunk, server=server, match=match, method=method, skip=skip
         )
 
+    def raw(
+        self,
+        start: bytes,
+        times: int | None = 1,
+        *,
+        repeat: bytes | None = None,
+        seconds: float = 0.02,
+        server: ServerName = "data",
+        match: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Send bytes of your choice in place of the next answers, for example half a header.
+
+        Parameters
+        ----------
+        start : bytes
+            Sent at once.
+        times, server, match, method
+            As for `fail`.
+        repeat : bytes, optional
+            Sent again and again after that, until `heal`. Without it, the connection is closed.
+        seconds : float
+            The pause before each repetition.
+        """
+        self._fault(
+            "raw",
+            times,
+            body=_base64(start),
+            repeat=None if repeat is None else _base64(repeat),
+            seconds=seconds,
+            server=server,
+            match=match,
+            method=method,
+        )
+
     def wrong_content_range(
         self,
         times: int | None = 1,
@@ -241,6 +278,10 @@ class Controls:
             self._running.call("token_answer", fields=dict(body), times=times)
         else:
             self._running.call("token_answer", raw=_base64(body or b""), times=times)
+
+    def echo(self, encoding: Encoding) -> None:
+        """Refuse all grants, and repeat the password or refresh token in the description, until `heal`."""
+        self._running.call("echo", encoding=encoding)
 
 
 def _base64(body: str | bytes) -> str:

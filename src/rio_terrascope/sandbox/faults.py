@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import connection
 from .journal import ServerName
 
-Kind = Literal["fail", "hang", "reset", "truncate", "drip", "wrong_content_range", "multipart"]
+Kind = Literal["fail", "hang", "reset", "truncate", "drip", "raw", "wrong_content_range", "multipart"]
 
 CHUNK = 1024
 """Bytes in a chunk of a dripping body."""
@@ -45,7 +45,9 @@ class Fault:
     after : int or None
         Bytes of the body to send before a "reset" or "truncate".
     seconds : float
-        The pause after each chunk of a "drip".
+        The pause after each chunk of a "drip", and before each repetition of a "raw".
+    repeat : str or None
+        What a "raw" sends again and again after its body, in base64.
     shifted : bool
         Whether the body of a "wrong_content_range" is off by one byte too.
     healed : asyncio.Event
@@ -64,6 +66,7 @@ class Fault:
     content_type: str | None = None
     after: int | None = None
     seconds: float = 0.0
+    repeat: str | None = None
     shifted: bool = False
     healed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,6 +101,9 @@ class Fault:
                 end = connection.reset if self.kind == "reset" else connection.close
                 await answer(scope, receive, _cutting(send, self.after or 0, lambda: end(scope)))
                 await _disconnected(receive)
+            elif self.kind == "raw":
+                await self._send_raw(scope)
+                await _disconnected(receive)
             elif self.kind == "drip":
                 await answer(scope, receive, _dripping(send, self.seconds))
             elif self.kind == "multipart":
@@ -106,6 +112,14 @@ class Fault:
                 await answer(scope, receive, _shifting(send, self.shifted))
 
         return faulty
+
+    async def _send_raw(self, scope: Scope) -> None:
+        connection.write(scope, base64.b64decode(self.body or ""))
+        while self.repeat is not None and not self.healed.is_set():
+            await asyncio.sleep(self.seconds)
+            if not connection.write(scope, base64.b64decode(self.repeat)):
+                return
+        await connection.close(scope)
 
     def _response(self) -> Response:
         headers = dict(self.headers)

@@ -181,6 +181,7 @@ def _commands(
         "deny": lambda match: faults.denied.append(match),
         "heal": heal,
         "token_answer": sso.replace_answers,
+        "echo": sso.echo,
         "end_tokens": identity.end_tokens,
         "end_sessions": identity.end_sessions,
         "set_password": identity.set_password,

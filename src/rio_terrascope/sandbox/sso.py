@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -16,6 +16,17 @@ from .identity import CLIENT_ID, GrantError, Identity
 REALM = "/auth/realms/terrascope"
 TOKEN_PATH = f"{REALM}/protocol/openid-connect/token"
 LOGIN_PATH = f"{REALM}/login"
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "upper": str.upper,
+    "percent": lambda secret: quote(secret, safe=""),
+    "twice percent": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "html": lambda secret: "".join(f"&#{ord(c)};" for c in secret),
+    "json": lambda secret: "".join(f"\\u{ord(c):04x}" for c in secret),
+    "base64": lambda secret: base64.b64encode(f"me:{secret}".encode()).decode(),
+    "hex": lambda secret: secret.encode().hex(),
+}
 
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _LOGIN_PAGE = """<!DOCTYPE html>
@@ -40,6 +51,7 @@ class SsoSite(Site):
         self._origin = origin
         self._identity = identity
         self._replacement: tuple[Mapping[str, Any] | bytes, int] | None = None
+        self._echo: str | None = None
 
     def replace_answers(
         self, *, fields: Mapping[str, Any] | None = None, raw: str | None = None, times: int = 1
@@ -48,9 +60,13 @@ class SsoSite(Site):
         body = fields if fields is not None else base64.b64decode(raw or "")
         self._replacement = (body, times)
 
+    def echo(self, encoding: str) -> None:
+        """Refuse all grants, and repeat the secret in the description, in one of `ENCODINGS`."""
+        self._echo = encoding
+
     def heal(self) -> None:
-        """Stop replacing answers."""
-        self._replacement = None
+        """Stop replacing answers and repeating secrets."""
+        self._replacement = self._echo = None
 
     def inspect(self, incoming: IncomingRequest) -> Credentials:
         """Return the grant that is requested, and the user."""
@@ -99,6 +115,9 @@ class SsoSite(Site):
         if any(len(values) > 1 for values in form.values()):
             raise GrantError(400, "invalid_request", "duplicated parameter")
         fields = {name: values[0] for name, values in form.items()}
+        if self._echo is not None:
+            secret = fields.get("password") or fields.get("refresh_token") or ""
+            raise GrantError(400, "invalid_grant", f"you sent {ENCODINGS[self._echo](secret)}, really")
         if "grant_type" not in fields:
             raise GrantError(400, "invalid_request", "Missing form parameter: grant_type")
         if fields["grant_type"] not in ("password", "refresh_token"):
