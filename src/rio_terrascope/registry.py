@@ -303,9 +303,6 @@ class PutRight:
     a lock held: as a Python function, that waits for the GIL, for ever.)
     """
 
-    def __repr__(self) -> str:
-        return "YES"
-
     def __str__(self) -> str:
         registry.put_right()
         return "YES"

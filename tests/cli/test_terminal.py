@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x1b]0;title\x07\x9b31m\u202ebackwards"
-QUERY = "X-Amz-Signature=0123456789abcdef"
+QUERY = "sig=0123456789abcdef"
 
 
 def is_harmless(text):
@@ -40,7 +40,7 @@ def test_statistics_of_a_file(tsread, evil_tile):
     sees="a replacement character for each",
     requests="as without",
 )
-@pytest.mark.parametrize("options", [[], ["--table"], ["--json"], ["--asset", "nothing"]])
+@pytest.mark.parametrize("options", [["--table"], ["--json"], ["--asset", "nothing"]])
 def test_items_of_a_catalogue(tsread, sandbox, options):
     asked = ["search", "terrascope-s2-ndvi-v2", "--limit", "1"]
     found = json.loads(tsread(*asked, "--json").stdout)
@@ -48,13 +48,24 @@ def test_items_of_a_catalogue(tsread, sandbox, options):
     item["id"] += EVIL
     item["properties"]["datetime"] += EVIL
     item["assets"] = {f"{name}{EVIL}": asset for name, asset in item["assets"].items()}
-    for asset in item["assets"].values():
-        asset["href"] += EVIL
     answer = {"body": json.dumps(found), "content_type": "application/geo+json"}
     sandbox.fail(200, None, server="catalogue", match="search", **answer)
     done = tsread(*asked, *options, code="--asset" in options)
     assert "backwards" in done.stdout + done.stderr
     assert is_harmless(done.stdout + done.stderr)
+
+
+def test_an_item_with_a_url_that_is_none(tsread, sandbox):
+    asked = ["search", "terrascope-s2-ndvi-v2", "--limit", "1"]
+    found = json.loads(tsread(*asked, "--json").stdout)
+    for asset in found["features"][0]["assets"].values():
+        asset["href"] += f"?{QUERY}{EVIL}"
+    answer = {"body": json.dumps(found), "content_type": "application/geo+json"}
+    sandbox.fail(200, None, server="catalogue", match="search", **answer)
+    line = tsread.fails(*asked)
+    assert "is not a URL" in line
+    assert QUERY not in line
+    assert is_harmless(line)
 
 
 def test_the_reason_of_a_catalogue(tsread, sandbox):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rio_terrascope.errors import with_next_step
+from rio_terrascope.settings import shown
 
 
 def named_rasters(arguments: Iterable[str], *, prefer_local: bool) -> list[str]:
@@ -113,10 +114,10 @@ def path_or_url(href: Any, *, prefer_local: bool) -> str:
             return path
         if re.fullmatch(r"https?://[!-~]+", href):  # as in RFC 3986: no spaces, no control characters
             return href
-    shown = ascii(href) if len(str(href)) <= 100 else f"{str(href)[:100]!a} ..."
+    named = shown(str(href))
     raise click.ClickException(
         with_next_step(
-            f"an item of the catalogue names {shown}, which is not a URL with https://",
+            f"an item of the catalogue names {named[:100]!a}{' ...' if len(named) > 100 else ''}, which is not a URL with https://",
             "add --prefer-local if it is a file:// URL that you want to be read",
         )
     )

@@ -115,6 +115,11 @@ def for_this_thread(key: str, value: str) -> Iterator[None]:
         lib.CPLSetThreadLocalConfigOption(key.encode(), before)
 
 
+def is_debugging() -> bool:
+    """Tell whether the user wants to see GDAL's debug messages."""
+    return (get_config_option("CPL_DEBUG") or "OFF").upper() not in ("OFF", "NO", "FALSE")
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Discard GDAL's warnings, errors and debug messages inside the block, in this thread only.

@@ -25,6 +25,7 @@ ctypes releases the GIL during a call. rasterio does so too when it opens a file
 has the list as data, and the modules that may use each name.
 """
 
+import contextlib
 import ctypes
 import inspect
 import os
@@ -85,7 +86,9 @@ def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> 
     # Thread ids are used again, so without an option of its own, a dataset could reach a second caller.
     own = options | {_OURS: secrets.token_hex(16)}
     with _turn(vsi_path(url)), rasterio.env.env_ctx_if_needed():
-        handle = _open(url, given.get("driver"), own)
+        # the user's debug messages come by rasterio's handler, which the Env has set
+        with contextlib.nullcontext() if libgdal.is_debugging() else libgdal.quiet():
+            handle = _open(url, given.get("driver"), own)
         # rasterio takes over the dataset that GDAL has just opened, with all that is in its memory
         own["sharing"] = not given.get("thread_safe")
         try:
@@ -115,7 +118,6 @@ def is_http(url: Any) -> bool:
     return isinstance(url, str) and url.lower().startswith(("http://", "https://", "/vsicurl/"))
 
 
-@libgdal.quiet()
 def _open(url: str, driver: str | None, options: dict[str, Any]) -> int:
     """Open a URL, let GDAL read all that `rasterio` would read with the GIL held, and return the dataset."""
     lib = libgdal.load()
