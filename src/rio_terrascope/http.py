@@ -49,8 +49,8 @@ class Answer:
 
     @property
     def is_redirect(self) -> bool:
-        """Whether the answer leads to another URL."""
-        return self.status in (301, 302, 303, 307, 308) and "Location" in self.headers
+        """Whether the answer leads to another URL. GDAL's curl follows any 3xx with a Location."""
+        return 300 <= self.status < 400 and bool(self.headers.get("Location"))
 
 
 class NoAnswerError(Exception):

@@ -122,12 +122,12 @@ def test_a_header_file_alone_leaks_on_the_signed_redirect(sandbox, local, elsewh
     assert "present" in elsewhere()
 
 
-HEAD_REFUSED_PLAIN = {302, 303, 307, 308} if rasterio.__gdal_version__ >= "3.12" else set()
+HEAD_REFUSED_PLAIN = {300, 302, 303, 307, 308} if rasterio.__gdal_version__ >= "3.12" else set()
 
 
 @pytest.mark.parametrize("to", ["other", "signed"])
 @pytest.mark.parametrize("head_refused", [False, True])
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_limitations_of_gdal(sandbox, elsewhere, status, to, head_refused):
     """The redirects after which GDAL itself carries the header file's lines to another host. README has them.
 

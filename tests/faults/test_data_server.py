@@ -569,7 +569,7 @@ def test_file_replaced_between_two_opens(
 @pytest.mark.fault(
     "several parts (multipart/byteranges) in answer to one range, when a file is opened",
     sees='`RasterioIOError`: "several parts"',
-    requests="1",
+    requests="at most 4",
 )
 @pytest.mark.parametrize("target", ["origin", "elsewhere"])
 def test_several_parts(row, sandbox, tmp_path, versions, target):

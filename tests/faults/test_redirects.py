@@ -109,6 +109,26 @@ def test_a_chain_that_comes_back(sandbox, local):
     assert_kept(sandbox)
 
 
+@pytest.mark.fault(
+    "redirect of HEAD alone, or of GET alone, or with a status that browsers do not follow (300, 305, 306)",
+    sees="right pixels (`env.open`); no token to other hosts",
+    requests="at most 6",
+)
+@pytest.mark.parametrize("head_refused", [False, True])
+@pytest.mark.parametrize("signature", ["", "?X-Amz-Signature=1"])
+@pytest.mark.parametrize("method", ["HEAD", "GET", None])
+@pytest.mark.parametrize("status", [300, *STATUSES, 305, 306])
+def test_what_gdal_follows(row, sandbox, local, status, method, signature, head_refused):
+    if head_refused:
+        refuse_head(sandbox)
+    location = {"Location": sandbox.other_url(signature)}
+    sandbox.fail(status, times=None, server="data", method=method, headers=location)
+    with terrascope_env() as env, env.open(sandbox.url()) as src:
+        assert_same(src.read(1, window=WINDOWS[0]), local, WINDOWS[0])
+    assert_kept(sandbox)
+    row.costs(sandbox.requests("data"))
+
+
 def test_equal_windows_take_one_look(sandbox, local):
     with terrascope_env() as env:
         for _ in range(3):

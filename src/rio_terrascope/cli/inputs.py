@@ -115,9 +115,10 @@ def path_or_url(href: Any, *, prefer_local: bool) -> str:
         if re.fullmatch(r"https?://[!-~]+", href):  # as in RFC 3986: no spaces, no control characters
             return href
     named = shown(str(href))
+    named = ascii(named) if len(named) <= 100 else f"{named[:100]!a} ..."
     raise click.ClickException(
         with_next_step(
-            f"an item of the catalogue names {named[:100]!a}{' ...' if len(named) > 100 else ''}, which is not a URL with https://",
+            f"an item of the catalogue names {named}, which is not a URL with https://",
             "add --prefer-local if it is a file:// URL that you want to be read",
         )
     )

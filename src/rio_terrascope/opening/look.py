@@ -1,7 +1,8 @@
 """One look at a URL before GDAL opens it: where it leads, and whether the file is still the same.
 
-If an origin redirects a request, GDAL may repeat it at the other host with all lines of the header file. So
-GDAL is never given such a URL. It opens what the URL leads to, as a URL of another host: without a token.
+If an origin redirects the HEAD request with which GDAL asks for a file's size, GDAL may repeat it at the
+other host with all lines of the header file. So GDAL is never given such a URL. It opens what the URL leads
+to, as a URL of another host: without a token. Where only GET is redirected, curl leaves the token out.
 """
 
 import os
@@ -19,6 +20,7 @@ from rio_terrascope.http import Answer, NoAnswerError, ask
 REMEMBERED = 60.0  # seconds
 MOST_REDIRECTS = 10  # as in GDAL
 _MOST_URLS = 1000
+_SURE = (401, 404, 410)  # HEAD and GET alike
 _TRANSIENT = (429, 500, 502, 503, 504)  # GDAL tries these again, too
 _PORTS = {"http": 80, "https": 443}
 
@@ -63,7 +65,9 @@ def look(
     delay: float = 0.5,
     seconds: float = 40.0,
 ) -> Look:
-    """Ask for a URL's first bytes, and follow its redirects. Only the URL's own origin gets the token.
+    """Ask for a URL, and follow its redirects. Only the URL's own origin gets the token.
+
+    The request is HEAD, as GDAL's is; GET for the first bytes if HEAD fails, and at other hosts.
 
     A good answer is remembered for 60 s. Threads that ask for one URL at a time share one request. If the
     file is not known to be the one that was seen last, GDAL's cache is cleared for it first.
@@ -148,16 +152,15 @@ def _follow(url: str, token: Token, seconds: float) -> Look:
     for _ in range(MOST_REDIRECTS + 1):
         at_home = _origin(here) == origin
         try:
-            answer = _first_bytes(here, token if at_home else None, seconds)
+            answer = _first_answer(here, token if at_home else None, seconds)
         except NoAnswerError:
             if at_home:
                 raise
             # GDAL opens what is not at the origin without the token, so its own error will do
             return Look(200, here)
-        location = answer.headers.get("Location", "")
-        if not answer.is_redirect or not location:
+        if not answer.is_redirect:
             return _read(answer, here if here == url else answer.url)
-        here = _next(here, location)
+        here = _next(here, answer.headers["Location"])
     raise NoAnswerError(f"more than {MOST_REDIRECTS} redirects in a row")
 
 
@@ -168,16 +171,21 @@ def _read(answer: Answer, final_url: str) -> Look:
     return Look(answer.status, final_url, said.get("Content-Type", ""), version)
 
 
-def _first_bytes(url: str, token: Token | None, seconds: float) -> Answer:
-    return ask(
-        "GET",
-        url,
-        certificates.for_gdal(),
-        seconds=seconds,
-        headers={"Range": "bytes=0-255", "Accept-Encoding": "identity"},
-        access_token=token.access_secret if token else None,
-        read=lambda answer: answer,
-    )
+def _first_answer(url: str, token: Token | None, seconds: float) -> Answer:
+    for method in ("HEAD", "GET") if token else ("GET",):  # a signature in a URL is for GET
+        first_bytes = {"Range": "bytes=0-255"} if method == "GET" else {}
+        answer = ask(
+            method,
+            url,
+            certificates.for_gdal(),
+            seconds=seconds,
+            headers={"Accept-Encoding": "identity"} | first_bytes,
+            access_token=token.access_secret if token else None,
+            read=lambda answer: answer,
+        )
+        if answer.status < 400 or answer.status in _SURE:
+            break
+    return answer
 
 
 def _next(here: str, location: str) -> str:

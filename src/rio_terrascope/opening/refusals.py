@@ -8,9 +8,11 @@ from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
+from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import messages
 from rio_terrascope.http import Answer, NoAnswerError, ask
 from rio_terrascope.opening.look import Look
+from rio_terrascope.settings import shown
 
 TIMEOUT = 30.0  # seconds for the whole answer
 
@@ -53,6 +55,11 @@ def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | No
     -------
     Refusal or None
         None if it was not a refusal.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        If the server answers a request for one range with several parts.
     """
     status = messages.http_status(error)
     if status == 401:
@@ -65,6 +72,8 @@ def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | No
             return None
         if answer.status == 401:  # the token expired between GDAL's first two requests
             return _UNAUTHORIZED
+        if answer.headers.get("Content-Type", "").startswith("multipart/"):
+            raise _several_parts(url) from None
         if answer.is_redirect or answer.headers.get("Content-Type", "").startswith("text/html"):
             return Refusal(_LOGIN_PAGE, answer.status, lapsed=True)
     return None
@@ -76,14 +85,26 @@ def refused_elsewhere(seen: Look) -> Refusal | None:
     Raises
     ------
     rasterio.errors.RasterioIOError
-        If that host is in trouble, or does not have the file.
+        If that host is in trouble, or does not have the file, or answers with several parts.
     """
+    if seen.is_multipart:
+        raise _several_parts(seen.final_url)
     if seen.status in (401, 403):
         host = urlsplit(seen.final_url).netloc.rpartition("@")[2]
         return Refusal(f"it redirects to {host}, which answered {seen.status}", seen.status, lapsed=False)
     if seen.status >= 400:
         raise messages.bad_status(seen.status)
     return Refusal(_LOGIN_PAGE, seen.status, lapsed=True) if seen.is_page else None
+
+
+def _several_parts(url: str) -> RasterioIOError:
+    return RasterioIOError(
+        with_next_step(
+            f"{shown(url)}: the server answers a request for one range with several parts "
+            "(multipart/byteranges), which GDAL takes for the file",
+            "tell the people that run the server",
+        )
+    )
 
 
 def servers_reason(url: str, token: Token) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 from rasterio.errors import RasterioIOError
 
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.errors import with_next_step
 from rio_terrascope.gdal import cache, libgdal, messages
 from rio_terrascope.gdal.opening import open_whole
 from rio_terrascope.gdal.options import PATH_OPTIONS, vsi_path
@@ -13,7 +12,7 @@ from rio_terrascope.http import NoAnswerError
 from rio_terrascope.opening import look
 from rio_terrascope.opening.look import Look
 from rio_terrascope.opening.refusals import Refusal, find_refusal, refused_elsewhere
-from rio_terrascope.settings import Settings, shown
+from rio_terrascope.settings import Settings
 
 
 def try_to_open(
@@ -93,7 +92,7 @@ def _look(url: str, token: Token) -> Look:
             return float(PATH_OPTIONS[key])
 
     try:
-        seen = look.look(
+        return look.look(
             url,
             token,
             retries=int(number("GDAL_HTTP_MAX_RETRY")),
@@ -102,15 +101,6 @@ def _look(url: str, token: Token) -> Look:
         )
     except NoAnswerError as error:
         raise messages.no_answer(url, error) from None
-    if seen.is_multipart:
-        raise RasterioIOError(
-            with_next_step(
-                f"{shown(url)}: the server answers a request for one range with several parts "
-                "(multipart/byteranges), which GDAL would take for the file",
-                "tell the people that run the server",
-            )
-        )
-    return seen
 
 
 def _open(url: str, name: str, *args: Any, **kwargs: Any) -> Any:

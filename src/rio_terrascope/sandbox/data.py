@@ -216,7 +216,7 @@ def _redirect(incoming: IncomingRequest, origins: Mapping[ServerName, str]) -> R
     kind, _, rest = incoming.path.removeprefix(REDIRECT).partition("/")
     status, _, rest = rest.partition("/")
     origin = {"data": origins["data"], "other": origins["other"], "signed": origins["other"]}.get(kind)
-    if origin is None or status not in ("301", "302", "303", "307", "308"):
+    if origin is None or status not in ("300", "301", "302", "303", "307", "308"):
         return PlainTextResponse("Not Found", 404)
     query = "&".join(filter(None, [_signature() if kind == "signed" else "", incoming.query]))
     return RedirectResponse(origin + quote(DOWNLOAD + rest) + (f"?{query}" if query else ""), int(status))

@@ -207,7 +207,7 @@ class Sandbox(Controls):
         path: str = "",
         *,
         to: Literal["other", "data", "signed"] = "other",
-        status: Literal[301, 302, 303, 307, 308] = 302,
+        status: Literal[300, 301, 302, 303, 307, 308] = 302,
         at: Literal["data", "other"] = "data",
     ) -> str:
         """Return a URL that redirects to the same path on another server.
