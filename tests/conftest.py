@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -19,6 +20,12 @@ ESA_TILES = Path(os.environ.get("TERRASCOPE_TEST_TILES", "/nowhere"))
 HAS_ESA_TILES = all((ESA_TILES / name).is_file() for name in NAMES)
 
 LOGGERS = ("rio_terrascope", "rasterio", "urllib3.connectionpool")
+
+
+def pytest_configure():
+    """Let Ctrl-C work in all processes of the tests: a shell turns it off for what it starts with '&'."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

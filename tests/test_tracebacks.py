@@ -7,11 +7,11 @@ import dataclasses
 import importlib
 import io
 import pkgutil
+import signal
 import subprocess
 import sys
 import threading
 import traceback
-from _thread import interrupt_main
 
 import pytest
 import rasterio
@@ -59,7 +59,7 @@ def interrupted(sandbox, server, call):
 
     def press():
         sandbox.wait_for(lambda requests: requests[-1:] and requests[-1].status is None, server=server)
-        interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     presser = threading.Thread(target=press)
     presser.start()

@@ -16,7 +16,12 @@ from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, ter
 from rio_terrascope.opening import look
 
 # short waits, so that the tests are quick
-SOON = {"GDAL_HTTP_RETRY_DELAY": 0.02, "GDAL_HTTP_LOW_SPEED_TIME": 1, "GDAL_HTTP_LOW_SPEED_LIMIT": 2000}
+SOON = {
+    "GDAL_HTTP_CONNECTTIMEOUT": 1,
+    "GDAL_HTTP_RETRY_DELAY": 0.02,
+    "GDAL_HTTP_LOW_SPEED_TIME": 1,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 2000,
+}
 HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
 
 

@@ -1,7 +1,8 @@
-"""Open and read a file while its server hangs: python reading_while_it_hangs.py FILE WAY.
+"""Open and read a file while its server hangs: python reading_while_it_hangs.py FILE WAY SECONDS.
 
 A thread reads. When its request hangs, this thread must be able to go on: it ends the hanging request. If it
-cannot, because the other one holds the GIL, a watch without the GIL prints all stacks and ends the process.
+cannot, because the other one holds the GIL, a watch without the GIL prints all stacks and ends the process
+after some seconds.
 """
 
 import contextlib
@@ -20,7 +21,6 @@ from rio_terrascope.reading.block_offsets import check_block_offsets
 from rio_terrascope.reading.datasets import open_lazily
 from rio_terrascope.sandbox import Sandbox
 
-LIMIT = 20  # seconds
 WINDOW = rasterio.windows.Window(1000, 1000, 300, 300)
 FACTS = (
     "profile",
@@ -120,5 +120,5 @@ with warnings.catch_warnings(), Sandbox(tiles=[sys.argv[1]]) as server:
     url = server.url()
     with terrascope_env(GDAL_HTTP_LOW_SPEED_TIME=1000, GDAL_HTTP_RETRY_DELAY=0.01) as env:
         env.open(url).close()
-        faulthandler.dump_traceback_later(LIMIT, exit=True)
+        faulthandler.dump_traceback_later(float(sys.argv[3]), exit=True)
         WAYS[sys.argv[2]]()
