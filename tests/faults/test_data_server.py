@@ -32,7 +32,7 @@ def case(what, sees, requests, prepare):
 
 LASTING = [
     case("401 with a valid token", '`AccessDeniedError`: "401"', "3", lambda s: s.fail(401, times=None)),
-    case("403", '`AccessDeniedError`: "403", "licence"', "2", lambda s: s.fail(403, times=None)),
+    case("403", '`AccessDeniedError`: "403", "licence"', "3", lambda s: s.fail(403, times=None)),
     case("404", '`RasterioIOError`: "404"', "1", lambda s: s.fail(404, times=None)),
     case("login page", '`AccessDeniedError`: "login page"', "9", lambda s: s.fail(200, times=None, **HTML)),
     *[

@@ -20,8 +20,8 @@ from rio_terrascope.http import Answer, NoAnswerError, ask
 REMEMBERED = 60.0  # seconds
 MOST_REDIRECTS = 10  # as in GDAL
 _MOST_URLS = 1000
-_SURE = (401, 404, 410)  # HEAD and GET alike
 _TRANSIENT = (429, 500, 502, 503, 504)  # GDAL tries these again, too
+_SAME_FOR_GET = (401, 404, 410, *_TRANSIENT)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -183,7 +183,7 @@ def _first_answer(url: str, token: Token | None, seconds: float) -> Answer:
             access_token=token.access_secret if token else None,
             read=lambda answer: answer,
         )
-        if answer.status < 400 or answer.status in _SURE:
+        if answer.status < 400 or answer.status in _SAME_FOR_GET:
             break
     return answer
 
