@@ -252,8 +252,9 @@ class Registry:
         """
         wanted = {key: self._options.value(key) for key in GUARDS}
         if wanted != self._main_thread_has:
-            self._main_thread_has = wanted
+            self._main_thread_has = {}  # Ctrl-C may come before all are set
             in_main_thread(lambda: libgdal.set_for_this_thread(wanted))
+            self._main_thread_has = wanted
 
     def before_fork(self) -> None:
         """Let no other thread change anything while the process is copied."""

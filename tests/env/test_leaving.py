@@ -66,6 +66,16 @@ def test_leaves_no_trace(sandbox, local, clean_surroundings):
     assert_no_trace(sandbox)
 
 
+@pytest.mark.parametrize("scope", ["origins", "env"])
+def test_a_variable_is_not_made_a_setting(sandbox, monkeypatch, scope):
+    """rasterio does so when its Env is left, and a later change of the variable would not count."""
+    monkeypatch.setenv("GDAL_HTTP_USERAGENT", "mine")
+    with terrascope_env(scope=scope, GDAL_HTTP_USERAGENT="the block's"):
+        assert libgdal.get_config_option("GDAL_HTTP_USERAGENT") == "the block's"
+    assert libgdal.get_process_option("GDAL_HTTP_USERAGENT") is None
+    assert libgdal.get_config_option("GDAL_HTTP_USERAGENT") == "mine"
+
+
 def test_leaves_no_trace_after_an_error(sandbox):
     with pytest.raises(ZeroDivisionError), terrascope_env():
         _ = 1 / 0

@@ -72,6 +72,11 @@ def get_config_option(key: str) -> str | None:
     return decoded(load().CPLGetConfigOption(key.encode(), None))
 
 
+def get_process_option(key: str) -> str | None:
+    """Return an option that is set for the process: not an environment variable, nor a thread's own."""
+    return decoded(load().CPLGetGlobalConfigOption(key.encode(), None))
+
+
 def get_path_option(prefix: str, key: str) -> str | None:
     """Return an option as GDAL sees it for paths that begin with `prefix`."""
     return decoded(load().VSIGetPathSpecificOption(prefix.encode(), key.encode(), None))

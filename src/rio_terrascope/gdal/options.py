@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 from rio_terrascope import certificates
 from rio_terrascope.errors import TerrascopeWarning, with_next_step
 from rio_terrascope.gdal import header
-from rio_terrascope.gdal.libgdal import decoded, get_config_option, get_own_path_option, load
+from rio_terrascope.gdal.libgdal import get_config_option, get_own_path_option, get_process_option, load
 from rio_terrascope.settings import Settings, stays_here, url_prefixes
 
 HEADER_FILE = "GDAL_HTTP_HEADER_FILE"
@@ -290,8 +290,8 @@ def _get(option: Option) -> str | None:
     prefix, key = option
     if prefix is not None:
         return get_own_path_option(prefix, key)
-    # the process's setting alone: an environment variable must not come back as a setting
-    return decoded(load().CPLGetGlobalConfigOption(key.encode(), None))
+    # an environment variable must not come back as a setting
+    return get_process_option(key)
 
 
 def _set(option: Option, value: str | None) -> None:

@@ -1,5 +1,6 @@
 """A rasterio.Env that can be left in another thread than the one that entered it, and interrupted."""
 
+import os
 import threading
 from typing import Any
 
@@ -28,13 +29,17 @@ class PlainEnv:
         self._env = rasterio.Env(**options)
         self._outer: dict[str, Any] | None = None  # the options of the enclosing Env
         self._before: dict[str, str | None] = {}  # the thread's own values of these options
+        self._not_set: list[str] = []  # options that only the environment has set, for the main thread
         self._state = "new"
 
     def enter(self) -> None:
         """Set the options in this thread."""
         self._outer = rasterio.env.getenv() if rasterio.env.hasenv() else None
-        if self._thread is not threading.main_thread() and libgdal.why_not_scoped() is None:
-            self._before = libgdal.own_options_of_this_thread(self._options)
+        if libgdal.why_not_scoped() is None:
+            if self._thread is threading.main_thread():
+                self._not_set = [key for key in self._options if libgdal.get_process_option(key) is None]
+            else:
+                self._before = libgdal.own_options_of_this_thread(self._options)
         self._state = "entering"
         self._env.__enter__()
         self._state = "entered"
@@ -84,4 +89,8 @@ class PlainEnv:
                 rasterio.env.setenv(**self._outer)
         # rasterio leaves the main thread's values behind in another thread, as that one's own: also a token
         libgdal.set_for_this_thread(self._before)
+        # and it sets for the process what the environment had: a later change of that would not count
+        for key in self._not_set:
+            if libgdal.get_process_option(key) == os.environ.get(key):
+                libgdal.load().CPLSetConfigOption(key.encode(), None)
         self._state = "new"
