@@ -151,7 +151,10 @@ def test_a_number_that_another_process_has_now_is_not_the_owner(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"host": "another"}, {"pid": "x"}, {"pid": -1}, {"pid": 10**30}, {}])
-def test_an_owner_that_cannot_be_looked_up_is_judged_by_the_file_systems_clock(tmp_path, changes):
+def test_an_owner_that_cannot_be_looked_up_is_judged_by_the_file_systems_clock(
+    tmp_path, monkeypatch, changes
+):
+    monkeypatch.setattr(lock, "COARSE_SECONDS", 0.1)
     path = write_owner(tmp_path, **changes)
     os.utime(path, (time.time() + 3600,) * 2)  # touched by a machine whose clock is ahead
     with pytest.raises(TokenEndpointError):

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import click
 import numpy as np
 import pytest
 import rasterio
 
+from rio_terrascope.cli.inputs import path_or_url
 from rio_terrascope.sandbox import Sandbox
 
 MAP_2020 = "esa-worldcover-map-10m-2020-v1"
@@ -152,12 +154,24 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("prefer_local", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_only_urls_are_opened(tmp_path, name, prefer_local):
+    file = tmp_path / "there.tif"
+    file.touch()
+    href = HOSTILE[name] and HOSTILE[name].format(file=file)
+    if prefer_local and name == "file URL":
+        assert path_or_url(href, prefer_local=True) == str(file)
+        return
+    with pytest.raises(click.ClickException, match=r"is not a URL .* Next: "):
+        path_or_url(href, prefer_local=prefer_local)
+
+
 @pytest.fixture
-def hostile(request, sandbox, tsread):
-    """An item whose asset has a hostile href, which the catalogue returns for every search."""
+def hostile(sandbox, tsread):
+    """An item with a path in place of a URL, which the catalogue returns for every search."""
     item = tsread.json("search", NDVI, "--bbox", *BOX, "--datetime", "2021-06")["features"][0]
-    href = request.param and request.param.format(file=sandbox.file())
-    item["assets"]["NDVI"]["href"] = href
+    item["assets"]["NDVI"]["href"] = str(sandbox.file())
     answer = json.dumps({"type": "FeatureCollection", "features": [item], "links": []})
     sandbox.fail(
         200, None, server="catalogue", match="/search", body=answer, content_type="application/geo+json"
@@ -165,29 +179,24 @@ def hostile(request, sandbox, tsread):
     return item
 
 
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE, indirect=True)
-def test_search_prints_urls_only(tsread, hostile):
-    line = tsread.fails("search", NDVI)
-    assert "is not a URL" in line
-    assert "Next: " in line
-
-
 @pytest.mark.fault(
     "an item names a path, a `/vsi` path or the text of a VRT", sees='an error: "is not a URL"', requests="0"
 )
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE, indirect=True)
-@pytest.mark.parametrize("command", ["stats", "preview", "read"])
-def test_items_on_stdin_open_urls_only(tsread, hostile, command):
-    options = {"stats": [], "preview": ["-o", "a.png"], "read": ["-o", "a.tif", "--window", 0, 0, 1, 1]}
-    line = tsread.fails(command, "-", *options[command], input=json.dumps(hostile))
-    assert "is not a URL" in line
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["search", NDVI],
+        ["search", NDVI, "--prefer-local"],
+        ["stats", "-"],
+        ["stats", "-", "--prefer-local"],
+        ["preview", "-", "-o", "a.png"],
+        ["read", "-", "-o", "a.tif", "--window", 0, 0, 1, 1],
+    ],
+    ids=lambda command: " ".join(map(str, command[:3])),
+)
+def test_commands_open_only_urls(tsread, hostile, command):
+    assert "is not a URL" in tsread.fails(*command, input=json.dumps(hostile))
     assert list(tsread.cwd.iterdir()) == []
-
-
-@pytest.mark.parametrize("hostile", [v for k, v in HOSTILE.items() if k != "file URL"], indirect=True)
-def test_prefer_local_opens_file_urls_only(tsread, hostile):
-    assert "is not a URL" in tsread.fails("search", NDVI, "--prefer-local")
-    assert "is not a URL" in tsread.fails("stats", "-", "--prefer-local", input=json.dumps(hostile))
 
 
 # Errors

@@ -89,7 +89,7 @@ def test_the_reason_of_a_login_service(tsread, sandbox, command):
     requests="as without",
 )
 @pytest.mark.parametrize("command", ["info", "doctor"])
-@pytest.mark.parametrize("verbose", [[], ["-v"], ["-vv"]])
+@pytest.mark.parametrize("verbose", [[], ["-vv"]])
 @pytest.mark.parametrize("status", [None, 403])
 def test_no_password_or_query_of_a_url_is_shown(tsread, sandbox, command, verbose, status):
     if status is not None:

@@ -130,7 +130,7 @@ def test_no_child_hangs_if_it_is_forked_while_other_threads_read(sandbox, latenc
     sandbox.latency(latency)
     ended = threading.Event()
     reading = threading.Barrier(9, timeout=60)
-    children = 30
+    children = 12
 
     def read(env, number):
         url = f"{sandbox.url()}?thread={number}"
