@@ -359,6 +359,11 @@ class TestLeftInAnotherThread:
 class TestScopeEnv:
     """A plain open in the block uses the token that env.open has used last."""
 
+    @pytest.mark.fault(
+        'scope="env", the token renewed in the background',
+        sees="plain opens send the token that `env.open` has used last",
+        requests="0 with the old token",
+    )
     def test_after_env_open(self, sandbox, local):
         with terrascope_env(scope="env") as env:
             old = env.token

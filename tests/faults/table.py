@@ -18,6 +18,7 @@ PLACES = {
         "test_threads.py",
         "test_leaving.py",
         "test_gil.py",
+        "test_header.py",
         "test_guards.py",
         "test_interrupts.py",
         "test_saved_login.py",
