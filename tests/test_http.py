@@ -1,10 +1,12 @@
 """Sessions from http.py send secrets nowhere else: no redirects, no ~/.netrc, no proxy on this machine."""
 
+import pickle
+
 import pytest
 import requests
 
 from rio_terrascope import TokenSource
-from rio_terrascope.http import new_session, secure
+from rio_terrascope.http import Answer, new_session, secure
 
 TOKEN = "not-a-real-token"
 
@@ -53,3 +55,10 @@ def test_the_token_is_not_shown():
     with new_session("https://services.example", None, access_token=TOKEN) as session:
         assert TOKEN not in repr(session) + repr(session.auth)
         assert TOKEN not in repr(vars(session))
+
+
+def test_an_answer_is_neither_shown_nor_pickled():
+    answer = Answer(f"https://services.example/?token={TOKEN}", 200, {"X": TOKEN}, TOKEN.encode())
+    assert TOKEN not in repr(answer)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(answer)

@@ -47,6 +47,9 @@ class Answer:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
+    def __reduce__(self) -> str:
+        raise TypeError("an answer cannot be pickled: its body may hold a token")
+
     @property
     def is_redirect(self) -> bool:
         """Whether the answer leads to another URL. GDAL's curl follows any 3xx with a Location."""

@@ -46,7 +46,8 @@ def python(sandbox):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={k: v for k, v in (os.environ | environ).items() if v is not None},
+            # with CPL_DEBUG, GDAL warns of RASTERIO_ENV, an option of rasterio's that it does not know
+            env={k: v for k, v in (os.environ | {"CPL_DEBUG": None} | environ).items() if v is not None},
         )
         processes.append(process)
         return process
