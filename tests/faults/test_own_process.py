@@ -252,16 +252,16 @@ def test_exception_inside_the_block(row, sandbox, reads_right):
 
 @pytest.mark.fault("asyncio with threads", sees="right pixels", requests="1 login")
 def test_asyncio_with_threads(row, fleeting, lands):
-    def read(number):
+    def read(env, number):
         land = lands[number % len(lands)]
-        with rasterio.open(f"{fleeting.url()}?{number % 8}") as src:
+        with env.open(f"{fleeting.url()}?{number % 8}") as src:
             np.testing.assert_array_equal(src.read(1, window=land.window), land.pixels)
 
     async def many():
-        with terrascope_env():
+        with terrascope_env() as env:
             number = 0
             while not refreshed(2)(fleeting.requests("sso")):
-                await asyncio.gather(*[asyncio.to_thread(read, number + n) for n in range(16)])
+                await asyncio.gather(*[asyncio.to_thread(read, env, number + n) for n in range(16)])
                 cache.forget(fleeting.url())
                 number += 16
         return number
