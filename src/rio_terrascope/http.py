@@ -88,9 +88,9 @@ def ask(
     """Make one request, which ends in time whatever the server does. No redirect is followed.
 
     A socket's timeout counts from the last byte, so a server that sends a header byte by byte, or
-    ``100 Continue`` for ever, would hold the caller for ever. So the request runs in a thread, and its
-    connection is shut down when the time is over. Another reason is Ctrl-C: its traceback shows the
-    caller's frames, and not those of urllib3, whose variables hold the password and the token.
+    ``100 Continue`` again and again, would hold the caller without end. So the request runs in a thread,
+    and its connection is shut down when the time is over. Another reason is Ctrl-C: its traceback shows
+    the caller's frames, and not those of urllib3, whose variables hold the password and the token.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def ask(
 class Signal:
     """A `threading.Event` that Ctrl-C cannot break.
 
-    Event is written in Python. If Ctrl-C comes at the wrong step, its lock stays locked for ever.
+    Event is written in Python. If Ctrl-C comes at the wrong step, nobody can open its lock any longer.
     """
 
     def __init__(self) -> None:

@@ -301,7 +301,7 @@ class PutRight:
     rasterio clears the options that an inner Env has named when that is left. Then it sets those of the
     enclosing Env again, and calls `str` on each value. (Values in C's environment would stay, but GDAL reads
     that in all threads, and setting it crashes the process. GDAL would call a subscriber to its options with
-    a lock held: as a Python function, that waits for the GIL, for ever.)
+    a lock held: as a Python function, that waits for the GIL without end.)
     """
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 flock is not enough. On cluster file systems (NFS with `local_lock`, Lustre with `localflock`) it succeeds
 and locks nothing on other machines, and some systems do not have it. So the lock is a file that only
-one process can make (O_EXCL). It names its owner, who touches it every second.
+one process can make (O_EXCL). It names its owner, a process that touches it every second.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TOUCH_SECONDS = 1.0
 SHORTEST_SECONDS = 5.0  # an owner may stand still for that long, whatever the timeout of others is
-SAY_SECONDS = 3.0  # a caller who waits longer is told for whom
+SAY_SECONDS = 3.0  # if the wait is longer, the log says which process holds the lock
 COARSE_SECONDS = 2.0  # the longest step of a file system's clock (FAT)
 _POLL_SECONDS = 0.1
 

@@ -114,7 +114,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        ``-`` is stdout; the complete file is copied to it, as it is to a device or a FIFO.
+        ``-`` is stdout; the complete file is copied to it. A device or a FIFO is written to in the same way.
     overwrite : bool
         Whether an existing file may be replaced.
 

@@ -1,6 +1,6 @@
 """Waiting until no other thread is inside GDAL, so that a process can be forked.
 
-A forked child has GDAL's locks as they were, and its notes of which bytes are being fetched. No thread
+A forked child has a copy of GDAL's locks, and of its notes of which bytes are being fetched. No thread
 there will open a lock that another thread of the parent held, or bring those bytes: it would hang.
 """
 

@@ -2,7 +2,7 @@
 
 One rule holds in this package: no call that can reach the network through rasterio or libgdal is made
 while Python's lock (the GIL) is held. Such a call stops all threads for as long as the server takes. Often
-it stops them for ever: GDAL lets a thread wait for the bytes that another thread is fetching, and that
+it stops them without end: GDAL lets a thread wait for the bytes that another thread is fetching, and that
 thread needs the GIL if it has a warning to report ("503, retrying"), because rasterio's error handler is
 Python.
 

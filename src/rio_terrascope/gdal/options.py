@@ -198,7 +198,7 @@ def with_authorization(headers: str, access_token: str) -> str:
 def _header_lines(headers: str) -> list[str]:
     """Split as GDAL does: at line breaks if there is a CR LF, else at commas outside of quotes."""
     found = re.findall(r"[^\r\n]+", headers) if "\r\n" in headers else _at_commas(headers)
-    # GDAL sends a line break inside a header as it is, so a header may hold several lines
+    # GDAL sends a line break inside a header unchanged, so a header may hold several lines
     return [line for header in found for line in re.split(r"[\r\n]+", header)]
 
 
@@ -260,7 +260,7 @@ class AppliedOptions:
         for option, value in wanted.items():
             if option not in self._now:
                 self._before[option] = _get(option)
-                self._now[option] = None  # from here on, it has to be restored
+                self._now[option] = None  # from here on, it must be restored
             if self._now[option] != value:
                 self._now[option] = None
                 _set(option, value)

@@ -1,1 +1,1 @@
-"""Opening a URL of the origins: where it leads, who refuses it, and what GDAL is given."""
+"""Opening a URL of the origins: where it leads, how a server refuses it, and what GDAL is given."""

@@ -1,8 +1,8 @@
-"""One look at a URL before GDAL opens it: where it leads, and whether the file is still the same.
+"""One look at a URL before GDAL opens it: its target, and whether the file is still the same.
 
 If an origin redirects the HEAD request with which GDAL asks for a file's size, GDAL may repeat it at the
 other host with all lines of the header file. So GDAL is never given such a URL. It opens what the URL leads
-to, as a URL of another host: without a token. Where only GET is redirected, curl leaves the token out.
+to, as a URL of another host: without a token. If only GET is redirected, curl leaves the token out.
 """
 
 import os
