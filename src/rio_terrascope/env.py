@@ -12,7 +12,6 @@ import rasterio.env
 from rio_terrascope.auth.oidc import Token
 from rio_terrascope.auth.tokens import TokenSource
 from rio_terrascope.errors import (
-    AccessDeniedError,
     SettingsError,
     TerrascopeError,
     TerrascopeWarning,
@@ -32,11 +31,11 @@ from rio_terrascope.gdal.options import (
 )
 from rio_terrascope.gdal.plain_env import PlainEnv
 from rio_terrascope.opening import look
-from rio_terrascope.opening.refusals import Refusal, servers_reason
+from rio_terrascope.opening.refusals import Refusal, access_denied, servers_reason
 from rio_terrascope.opening.urls import try_to_open
 from rio_terrascope.registry import Entry, PutRight, Scope, registry, to_the_end
 from rio_terrascope.secret import Secret, SecretText, also_half_made
-from rio_terrascope.settings import Settings, shown
+from rio_terrascope.settings import Settings
 
 
 def terrascope_env(
@@ -319,14 +318,7 @@ class TerrascopeEnv(rasterio.Env):
             dataset, refusal = self._try_to_open(token, fp, *args, **kwargs)
         if refusal is None:
             return dataset
-        answer = refusal.answer + servers_reason(fp, token)
-        raise AccessDeniedError(
-            f"{shown(fp)} was refused: {answer}, although the login is valid",
-            next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "
-            "or ask for access there; after that, env.refresh() and try again",
-            url=fp,
-            status=refusal.status,
-        )
+        raise access_denied(fp, refusal, servers_reason(fp, token))
 
     def _try_to_open(self, token: Token, url: str, *args: Any, **kwargs: Any) -> tuple[Any, Refusal | None]:
         """Open a URL. Return the dataset, or how the server has refused it."""

@@ -4,23 +4,28 @@
 for this machine to a proxy. A session from here does none of that.
 """
 
-import _thread
 import contextlib
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
+import certifi
 import requests
 from requests.adapters import HTTPAdapter, Retry
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.util import create_urllib3_context, make_headers, parse_url
 
 from rio_terrascope import certificates
 from rio_terrascope.certificates import Bundle
 from rio_terrascope.secret import Secret
 from rio_terrascope.settings import stays_here
+from rio_terrascope.threads import Signal, start_thread
 
 T = TypeVar("T")
 
@@ -140,52 +145,6 @@ def ask(
         raise exchange.fault
     outcome: T = exchange.outcome
     return outcome
-
-
-class Signal:
-    """A `threading.Event` that Ctrl-C cannot break.
-
-    Event is written in Python. If Ctrl-C comes at the wrong step, nobody can open its lock any longer.
-    """
-
-    def __init__(self) -> None:
-        self._unset = threading.Lock()
-        self._unset.acquire()
-
-    def set(self) -> None:
-        """Let all callers of `wait` go on, now and later."""
-        try:  # noqa: SIM105 - fewer steps at which Ctrl-C can come
-            self._unset.release()
-        except RuntimeError:  # it is set already
-            pass
-
-    def is_set(self) -> bool:
-        """Tell whether it is set."""
-        return not self._unset.locked()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is set, and tell whether it is."""
-        is_set = self._unset.acquire(timeout=max(0.0, seconds))
-        if is_set:
-            self.set()
-        return is_set
-
-
-def start_thread(thread: threading.Thread) -> None:
-    """Start a thread as `Thread.start` does, which Ctrl-C can break for the same reason as Event.
-
-    Another thread calls it, since Ctrl-C comes in the main thread only.
-    """
-    started = Signal()
-
-    def start() -> None:
-        try:
-            thread.start()
-        finally:
-            started.set()
-
-    _thread.start_new_thread(start, ())
-    started.wait(threading.TIMEOUT_MAX)
 
 
 class _Exchange:
@@ -389,6 +348,83 @@ class _Adapter(HTTPAdapter):
 
         pool.ConnectionCls = Connection
         return pool
+
+
+def new_context(bundle: Bundle | None, *, checked: bool = True) -> ssl.SSLContext:
+    """Return what connections over TLS to one server share: loading the certificates takes 20 ms.
+
+    Parameters
+    ----------
+    bundle : Bundle or None
+        The certificates to trust; None for certifi's.
+    checked : bool
+        Whether the server's certificate is checked at all.
+
+    Raises
+    ------
+    OSError
+        If the certificates cannot be loaded.
+    """
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if checked else ssl.CERT_NONE)
+    path = bundle.path if bundle is not None else certifi.where()
+    if checked:
+        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+    return context
+
+
+def new_connection(
+    url: str,
+    context: ssl.SSLContext | None,
+    *,
+    proxy: Secret | None,
+    seconds: float | None,
+    connected: Callable[[socket.socket], None],
+) -> HTTPConnection:
+    """Return a connection of urllib3 to the server of a URL, which `connect` opens.
+
+    It is not urllib3's pool that makes it: that logs URLs with their queries, which may be signatures.
+
+    Parameters
+    ----------
+    url : str
+    context : ssl.SSLContext or None
+        From `new_context`, for a URL that begins with https://.
+    proxy : Secret or None
+        The URL of the proxy. With http:// URLs, requests name the whole URL.
+    seconds : float or None
+        To wait for the connection.
+    connected : callable
+        Is called with the socket of the new connection, before anything is sent.
+    """
+    to, via = parse_url(url), parse_url(proxy.reveal()) if proxy else None
+    if via is not None and via.scheme not in ("http", "https"):
+        raise NoAnswerError(f"proxies of the kind {via.scheme}:// are not supported")
+    by = via or to
+    more: dict[str, Any] = {"timeout": seconds, "proxy": via}
+    if "https" in (to.scheme, by.scheme):
+        kind: type[HTTPConnection] = HTTPSConnection
+        more["ssl_context"] = context
+        more["proxy_config"] = ProxyConfig(context, False, None, None) if via else None
+    else:
+        kind = HTTPConnection
+
+    class Connection(kind):  # type: ignore[misc, valid-type]
+        def _new_conn(self) -> socket.socket:
+            connection: socket.socket = super()._new_conn()
+            connected(connection)
+            return connection
+
+    connection: HTTPConnection = Connection((by.host or "").strip("[]"), by.port, **more)
+    if via is not None and to.scheme == "https":
+        tunnel = (to.host or "").strip("[]"), to.port or 443
+        connection.set_tunnel(*tunnel, headers=proxy_headers(proxy), scheme=via.scheme or "http")
+    return connection
+
+
+def proxy_headers(proxy: Secret | None) -> dict[str, str]:
+    """Return the headers that a proxy's user name and password make."""
+    auth = parse_url(proxy.reveal()).auth if proxy else None
+    return make_headers(proxy_basic_auth=unquote(auth)) if auth else {}
 
 
 def _text(value: str | Secret) -> str:

@@ -14,6 +14,7 @@ TOKEN_URL = "https://sso.terrascope.be/auth/realms/terrascope/protocol/openid-co
 CLIENT_ID = "public"
 ORIGINS = ("https://services.terrascope.be",)
 TIMEOUT = 30.0
+MAX_CONNECTIONS = 16
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # what a URL in a text ends at: spaces, quotes, and brackets around it
@@ -38,6 +39,8 @@ class Settings:
         Where the access token may go: ``scheme://host[:port]`` each (RFC 6454).
     timeout : float
         Seconds for one login or renewal, all its attempts included.
+    max_connections : int
+        The most connections to an origin that the package's own functions open in this process.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Settings:
     client_id: str = CLIENT_ID
     origins: tuple[str, ...] = ORIGINS
     timeout: float = TIMEOUT
+    max_connections: int = MAX_CONNECTIONS
 
     def __post_init__(self) -> None:
         token_url = _split(self.token_url, "the token URL")
@@ -70,6 +74,8 @@ class Settings:
             raise SettingsError("no origin is set, so the token could go nowhere. Name at least one.")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise SettingsError(f"the timeout is {self.timeout!r}; give a number of seconds above 0.")
+        if not (isinstance(self.max_connections, int) and self.max_connections > 0):
+            raise SettingsError(f"max_connections is {self.max_connections!r}; give a whole number above 0.")
         object.__setattr__(self, "origins", origins)
 
     @classmethod
@@ -81,16 +87,18 @@ class Settings:
         client_id: str | None = None,
         origins: Iterable[str] | None = None,
         timeout: float | None = None,
+        max_connections: int | None = None,
     ) -> "Settings":
         """Read the variables that begin with TERRASCOPE; arguments win.
 
-        They are TERRASCOPE_TOKEN_URL, TERRASCOPE_CLIENT_ID, TERRASCOPE_ORIGINS and TERRASCOPE_TIMEOUT.
+        They are TERRASCOPE_TOKEN_URL, TERRASCOPE_CLIENT_ID, TERRASCOPE_ORIGINS, TERRASCOPE_TIMEOUT and
+        TERRASCOPE_MAX_CONNECTIONS.
 
         Parameters
         ----------
         environ : mapping, optional
             The environment to read instead of ``os.environ``.
-        token_url, client_id, origins, timeout : optional
+        token_url, client_id, origins, timeout, max_connections : optional
             As in the class; each replaces its variable.
 
         Returns
@@ -119,6 +127,7 @@ class Settings:
             client_id=client_id or environ.get("TERRASCOPE_CLIENT_ID") or CLIENT_ID,
             origins=tuple(origins),
             timeout=timeout,
+            max_connections=max_connections_from(environ) if max_connections is None else max_connections,
         )
 
     @property
@@ -138,6 +147,20 @@ class Settings:
             scheme, separator, rest = url.partition("://")
             path = scheme.lower() + separator + rest
         return any(path.startswith(prefix) for origin in self.origins for prefix in url_prefixes(origin))
+
+
+def max_connections_from(environ: Mapping[str, str] | Variables | None = None) -> int:
+    """Return the value of TERRASCOPE_MAX_CONNECTIONS, or its default.
+
+    Raises
+    ------
+    SettingsError
+        If it is not a whole number above 0.
+    """
+    given = Variables(environ).get("TERRASCOPE_MAX_CONNECTIONS") or str(MAX_CONNECTIONS)
+    if not (given.isascii() and given.isdecimal() and int(given) > 0):
+        raise SettingsError(f"TERRASCOPE_MAX_CONNECTIONS is {given!r}; give a whole number above 0.")
+    return int(given)
 
 
 def url_prefixes(origin: str) -> tuple[str, ...]:

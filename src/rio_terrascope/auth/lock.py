@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rio_terrascope.errors import TokenEndpointError
-from rio_terrascope.http import Signal, start_thread
+from rio_terrascope.threads import Signal, start_thread
 
 try:
     import fcntl

@@ -19,9 +19,9 @@ from rio_terrascope.auth.credentials import Credentials, find_credentials
 from rio_terrascope.auth.oidc import ATTEMPTS, Endpoint, RefreshRefusedError, Token, TokenEndpoint
 from rio_terrascope.auth.store import SavedEndpoint, SavedLogin
 from rio_terrascope.errors import InvalidCredentialsError, TerrascopeError, TokenEndpointError
-from rio_terrascope.http import Signal, start_thread
 from rio_terrascope.secret import Secret, also_half_made
 from rio_terrascope.settings import Settings
+from rio_terrascope.threads import Signal, start_thread
 
 log = logging.getLogger(__name__)
 

@@ -54,9 +54,9 @@ def network_trouble(error: BaseException) -> str | None:
     return said[1].rstrip(".") if said else None
 
 
-def bad_status(status: int) -> RasterioIOError:
+def bad_status(status: int, url: str = "") -> RasterioIOError:
     """Return the error that rasterio raises for a status, for a URL that GDAL is not given."""
-    return RasterioIOError(f"HTTP response code: {status}")
+    return RasterioIOError(f"{shown(url)}: HTTP response code: {status}".removeprefix(": "))
 
 
 def no_answer(url: str, error: NoAnswerError) -> RasterioIOError:

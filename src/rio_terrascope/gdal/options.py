@@ -184,25 +184,29 @@ def vsi_prefixes(settings: Settings) -> Iterator[str]:
 
 def without_authorization(headers: str) -> str:
     """Return a GDAL_HTTP_HEADERS value on one line, without its Authorization lines."""
-    lines = _header_lines(headers)
-    kept = [line for line in lines if not _is_authorization(line)]
+    lines = header_lines(headers)
+    kept = [line for line in lines if not is_authorization(line)]
     return headers if kept == lines and "\n" not in headers else _joined(kept)
 
 
 def with_authorization(headers: str, access_token: str) -> str:
     """Return a GDAL_HTTP_HEADERS value with a token in place of its own Authorization lines."""
-    kept = [line for line in _header_lines(headers) if not _is_authorization(line)]
+    kept = [line for line in header_lines(headers) if not is_authorization(line)]
     return _joined([*kept, f"Authorization: Bearer {access_token}"])
 
 
-def _header_lines(headers: str) -> list[str]:
-    """Split as GDAL does: at line breaks if there is a CR LF, else at commas outside of quotes."""
+def header_lines(headers: str) -> list[str]:
+    """Split a GDAL_HTTP_HEADERS value as GDAL does.
+
+    At line breaks if there is a CR LF, else at commas outside of quotes.
+    """
     found = re.findall(r"[^\r\n]+", headers) if "\r\n" in headers else _at_commas(headers)
     # GDAL sends a line break inside a header unchanged, so a header may hold several lines
     return [line for header in found for line in re.split(r"[\r\n]+", header)]
 
 
-def _is_authorization(line: str) -> bool:
+def is_authorization(line: str) -> bool:
+    """Tell whether a header line is an Authorization line."""
     return re.split("[:;]", line)[0].strip().lower() == "authorization"
 
 

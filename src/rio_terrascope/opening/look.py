@@ -148,9 +148,9 @@ def _ask(url: str, token: Token, retries: int, delay: float, seconds: float) -> 
 
 
 def _follow(url: str, token: Token, seconds: float) -> Look:
-    here, origin = url, _origin(url)
+    here, origin = url, origin_of(url)
     for _ in range(MOST_REDIRECTS + 1):
-        at_home = _origin(here) == origin
+        at_home = origin_of(here) == origin
         try:
             answer = _first_answer(here, token if at_home else None, seconds)
         except NoAnswerError:
@@ -160,7 +160,7 @@ def _follow(url: str, token: Token, seconds: float) -> Look:
             return Look(200, here)
         if not answer.is_redirect:
             return _read(answer, here if here == url else answer.url)
-        here = _next(here, answer.headers["Location"])
+        here = next_url(here, answer)
     raise NoAnswerError(f"more than {MOST_REDIRECTS} redirects in a row")
 
 
@@ -188,20 +188,35 @@ def _first_answer(url: str, token: Token | None, seconds: float) -> Answer:
     return answer
 
 
-def _next(here: str, location: str) -> str:
-    """Return the URL that a redirect leads to."""
+def next_url(here: str, answer: Answer) -> str:
+    """Return the URL that a redirect leads to.
+
+    Raises
+    ------
+    NoAnswerError
+        If it is not an ``http(s)://`` URL.
+    """
     try:
-        target = urljoin(here, location.encode("latin-1").decode())  # http.client decodes UTF-8 as Latin-1
-        if urlsplit(target).scheme in _PORTS and urlsplit(target).hostname:
-            return target
+        # http.client decodes UTF-8 as Latin-1
+        target = urljoin(here, answer.headers["Location"].encode("latin-1").decode())
+        origin_of(target)
+        return target
     except ValueError:
-        pass
-    raise NoAnswerError("it redirects to something that is not an http(s):// URL")
+        raise NoAnswerError("it redirects to something that is not an http(s):// URL") from None
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return the scheme, the host in lower case and the port of an ``http(s)://`` URL.
+
+    Raises
+    ------
+    ValueError
+        If it is another kind of URL, or malformed.
+    """
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("not an http(s):// URL")
+    return parts.scheme, parts.hostname, parts.port if parts.port is not None else _PORTS[parts.scheme]
 
 
 def _plain(url: str) -> str:

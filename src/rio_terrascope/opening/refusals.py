@@ -8,7 +8,7 @@ from rasterio.errors import RasterioIOError
 
 from rio_terrascope import certificates
 from rio_terrascope.auth.oidc import Token
-from rio_terrascope.errors import with_next_step
+from rio_terrascope.errors import AccessDeniedError, with_next_step
 from rio_terrascope.gdal import messages
 from rio_terrascope.http import Answer, NoAnswerError, ask
 from rio_terrascope.opening.look import Look
@@ -36,7 +36,7 @@ class Refusal:
     lapsed: bool
 
 
-_LOGIN_PAGE = "it answered with a login page"
+LOGIN_PAGE = "it answered with a login page"
 _UNAUTHORIZED = Refusal("it answered 401 (Unauthorized)", 401, lapsed=True)
 _FORBIDDEN = Refusal("it answered 403 (Forbidden)", 403, lapsed=False)
 
@@ -73,9 +73,9 @@ def find_refusal(error: RasterioIOError, url: str, token: Token) -> Refusal | No
         if answer.status == 401:  # the token expired between GDAL's first two requests
             return _UNAUTHORIZED
         if answer.headers.get("Content-Type", "").startswith("multipart/"):
-            raise _several_parts(url) from None
+            raise several_parts(url) from None
         if answer.is_redirect or answer.headers.get("Content-Type", "").startswith("text/html"):
-            return Refusal(_LOGIN_PAGE, answer.status, lapsed=True)
+            return Refusal(LOGIN_PAGE, answer.status, lapsed=True)
     return None
 
 
@@ -88,16 +88,46 @@ def refused_elsewhere(seen: Look) -> Refusal | None:
         If that host is in trouble, or does not have the file, or answers with several parts.
     """
     if seen.is_multipart:
-        raise _several_parts(seen.final_url)
+        raise several_parts(seen.final_url)
     if seen.status in (401, 403):
-        host = urlsplit(seen.final_url).netloc.rpartition("@")[2]
-        return Refusal(f"it redirects to {host}, which answered {seen.status}", seen.status, lapsed=False)
+        return elsewhere(seen.final_url, seen.status)
     if seen.status >= 400:
         raise messages.bad_status(seen.status)
-    return Refusal(_LOGIN_PAGE, seen.status, lapsed=True) if seen.is_page else None
+    return Refusal(LOGIN_PAGE, seen.status, lapsed=True) if seen.is_page else None
 
 
-def _several_parts(url: str) -> RasterioIOError:
+def elsewhere(url: str, status: int) -> Refusal:
+    """Describe how the host that a URL redirects to refuses it."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return Refusal(f"it redirects to {host}, which answered {status}", status, lapsed=False)
+
+
+def at_origin(status: int) -> Refusal:
+    """Describe how the origin itself refuses a URL: with 401 or 403."""
+    return _UNAUTHORIZED if status == 401 else _FORBIDDEN
+
+
+def access_denied(url: str, refusal: Refusal, reason: str = "") -> AccessDeniedError:
+    """Return the error for a URL that is refused although the login is valid.
+
+    Parameters
+    ----------
+    url : str
+    refusal : Refusal
+    reason : str
+        The server's own words, as `servers_reason` and `reason_in` return them.
+    """
+    return AccessDeniedError(
+        f"{shown(url)} was refused: {refusal.answer}{reason}, although the login is valid",
+        next_step="open it in a browser where you are logged in to Terrascope, and accept its licence "
+        "or ask for access there; after that, env.refresh() and try again",
+        url=url,
+        status=refusal.status,
+    )
+
+
+def several_parts(url: str) -> RasterioIOError:
+    """Return the error for an answer in several parts, which a request for one range must not get."""
     return RasterioIOError(
         with_next_step(
             f"{shown(url)}: the server answers a request for one range with several parts "
@@ -110,7 +140,12 @@ def _several_parts(url: str) -> RasterioIOError:
 def servers_reason(url: str, token: Token) -> str:
     """Ask once more, for the server's own words, which GDAL does not report (RFC 6750, section 3)."""
     answer = _ask(url, token)
-    challenge = answer.headers.get("WWW-Authenticate", "") if answer is not None else ""
+    return "" if answer is None else reason_in(answer, token)
+
+
+def reason_in(answer: Answer, token: Token) -> str:
+    """Return the server's own words in an answer, unless they hold the token."""
+    challenge = answer.headers.get("WWW-Authenticate", "")
     said = re.search(r'error_description="([^"]*)"', challenge) or re.search(r'error="([^"]*)"', challenge)
     if said is None or token.access_secret.is_in(said[1][:1000]):
         return ""
