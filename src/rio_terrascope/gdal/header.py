@@ -50,8 +50,8 @@ class Header:
         return exists(self.path)
 
     def remove(self) -> None:
-        """Remove the file."""
-        libgdal.load().VSIUnlink(self.path.encode())
+        """Remove the file and its folder."""
+        libgdal.load().VSIRmdirRecursive(self.path.rpartition("/")[0].encode())
 
 
 def exists(path: str) -> bool:

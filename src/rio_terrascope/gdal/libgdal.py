@@ -30,7 +30,7 @@ def load() -> ctypes.CDLL:
         ("CPLGetThreadLocalConfigOption", text, text, text),
         ("VSIMalloc", ctypes.c_void_p, ctypes.c_size_t),
         ("VSIFileFromMemBuffer", file, text, ctypes.c_void_p, ctypes.c_uint64, number),
-        ("VSIUnlink", number, text),
+        ("VSIRmdirRecursive", number, text),
         ("VSIFOpenL", file, text, text),
         ("VSIFReadL", ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, file),
         ("VSIFSeekL", number, file, ctypes.c_uint64, number),
@@ -118,6 +118,17 @@ def for_this_thread(key: str, value: str) -> Iterator[None]:
         yield
     finally:
         lib.CPLSetThreadLocalConfigOption(key.encode(), before)
+
+
+@contextlib.contextmanager
+def options_of_this_thread(options: Mapping[str, str]) -> Iterator[None]:
+    """Set configuration options inside the block, in this thread only. They win over all others."""
+    before = own_options_of_this_thread(options)
+    try:
+        set_for_this_thread(options)
+        yield
+    finally:
+        set_for_this_thread(before)
 
 
 def is_debugging() -> bool:

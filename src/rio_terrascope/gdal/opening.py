@@ -95,7 +95,7 @@ def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> 
             if name is None or name == url:
                 dataset = rasterio.open(**given | own)
             else:
-                dataset = _Renamed(name, vsi_path(url), given.get("driver"), **own)
+                dataset = Renamed(name, vsi_path(url), given.get("driver"), **own)
         finally:
             libgdal.load().GDALClose(handle)  # counts down its users
     dataset.options.clear()
@@ -103,7 +103,7 @@ def open_whole(url: Any, *args: Any, name: str | None = None, **kwargs: Any) -> 
     return dataset
 
 
-class _Renamed(DatasetReader):
+class Renamed(DatasetReader):
     """A dataset with the name of the URL that led to it. The target's may hold a signature, and expires."""
 
     name = ""  # in place of rasterio's attribute, which cannot be set
