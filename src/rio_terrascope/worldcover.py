@@ -3,9 +3,11 @@
 Each tile covers 3 x 3 degrees and is named after its south-west corner. The open sea has no tiles.
 """
 
+import itertools
 import math
+import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +20,11 @@ from rasterio.windows import Window
 
 from rio_terrascope.env import active_env
 from rio_terrascope.gdal import cache, messages
-from rio_terrascope.reading.bbox import check_resolution, read_shape
-from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.grid import ON_THE_EDGE, check_world_bbox, floor_pixel
-from rio_terrascope.reading.workers import Progress, Workers
+from rio_terrascope.reading.bbox import check_resolution
+from rio_terrascope.reading.engine import Engine, Progress
+from rio_terrascope.reading.grid import ON_THE_EDGE, check_world_bbox, cuts, floor_pixel
+from rio_terrascope.reading.jobs import Ready, Request
+from rio_terrascope.reading.parts import Part
 from rio_terrascope.settings import Settings
 
 VERSIONS = {2020: "v100", 2021: "v200"}
@@ -34,8 +37,6 @@ PIXELS = 36000
 """Width and height of a tile in pixels, 12,000 to a degree."""
 
 NODATA = 0
-
-_ATTEMPTS = 3  # to request a tile that answers 404 while the login changes
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,7 @@ def tiles(bbox: Sequence[float], year: int, *, origin: str | None = None) -> lis
     """
     check_year(year)
     origin = origin or _origin()
-    found = (
-        Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
-        for row, column in _tiles_under(_Grid.of(bbox, 1))
-    )
+    found = (Tile(year, *corner, origin) for _, _, corner in _Grid.of(bbox, 1).tiles())
     return list(dict.fromkeys(found))  # both ends of a box around the world may lie in the same tile
 
 
@@ -180,7 +178,7 @@ def read(
     origin : str, optional
         As in `tiles`.
     max_workers : int, optional
-        How many tiles are read at once; 32 by default.
+        As in `read_windows`.
     progress : callable, optional
         Called with the number of tiles done and the total.
 
@@ -205,31 +203,57 @@ def read(
     >>> with terrascope_env():  # doctest: +SKIP
     ...     land_cover, profile = read((5.5, -0.5, 8, 2), 2021, resolution=0.001)
     """
-    check_year(year)
-    check_resolution(resolution)
-    grid = _Grid.of(bbox, _factor(resolution))
-    origin = origin or _origin()
+    grid = _checked_grid(bbox, year, resolution)
     array = np.full((1, grid.rows, grid.columns), NODATA, np.uint8)
-    positions = list(_tiles_under(grid))
-    workers = Workers(max_workers)
-    absent = _Absent()
-
-    def fill(position: tuple[int, int]) -> None:
-        row, column = position
-        tile = Tile(year, _wrapped(column * DEGREES), row * DEGREES, origin)
-        target, window = grid.overlap(row, column)
-        shape = (window.height // grid.factor, window.width // grid.factor)
-        pixels = _read_tile(datasets, tile, window, shape, absent)
-        if pixels is not None:
-            array[0][target] = pixels
-
-    datasets = Datasets(keep=2 * workers.count)
-    with datasets, workers:
-        for done, _ in enumerate(workers.in_order(fill, positions), start=1):
-            if progress is not None:
-                progress(done, len(positions))
-    absent.remember()
+    windows = [window for window, _, _ in grid.tiles()]
+    parts = read_parts(bbox, year, windows, resolution, origin=origin, max_workers=max_workers)
+    for done, (window, pixels) in enumerate(parts, start=1):
+        array[0][window.toslices()] = pixels
+        if progress is not None:
+            progress(done, len(windows))
     return array, grid.profile
+
+
+def read_parts(
+    bbox: Sequence[float],
+    year: int,
+    windows: Iterable[Window],
+    resolution: float | None = None,
+    *,
+    origin: str | None = None,
+    max_workers: int | None = None,
+) -> Iterator[tuple[Window, npt.NDArray[np.uint8]]]:
+    """Read the map of a box in parts, so that it may be larger than memory.
+
+    Parameters
+    ----------
+    windows : iterable of rasterio.windows.Window
+        Parts of the array that `read` would return; no two of them are the same.
+    bbox, year, resolution, origin, max_workers
+        As in `read`; so are the errors.
+
+    Yields
+    ------
+    window : rasterio.windows.Window
+        The windows, in their order.
+    pixels : ndarray of uint8, shape (rows, columns)
+    """
+    grid = _checked_grid(bbox, year, resolution)
+    origin = origin or _origin()
+    absent = _Absent()
+    requests = (
+        _request(Tile(year, *corner, origin), window, inside, source, grid.factor, absent)
+        for window in windows
+        for inside, source, corner in grid.part(window).tiles()
+    )
+    with Engine(max_workers) as engine:
+        for window, results in itertools.groupby(engine.run(requests), key=operator.itemgetter(0)):
+            pixels = np.full((window.height, window.width), NODATA, np.uint8)
+            for _, inside, found in results:
+                if found is not None:
+                    pixels[inside.toslices()] = found
+            yield window, pixels
+    absent.remember()
 
 
 def grid_profile(bbox: Sequence[float], resolution: float | None = None) -> dict[str, Any]:
@@ -290,45 +314,42 @@ class _Absent:
                     _sea[url] = self.proven or _sea.get(url, False)
 
 
-def _login(url: str) -> tuple[object, ...]:
-    """Return what changes if the login for a URL is replaced, or its token expires."""
-    env = active_env(url)
-    tokens = env.tokens if env is not None else None
-    return (_times_forgotten, tokens and tokens.current, tokens is None or tokens.seconds_left > 0)
+_Found = tuple[Window, Window, npt.NDArray[np.uint8] | None]
+"""A window of the array, a window inside it, and the pixels of the latter; None if there is no tile."""
 
 
-def _read_tile(
-    datasets: Datasets, tile: Tile, window: Window, shape: tuple[int, int], absent: _Absent
-) -> npt.NDArray[np.uint8] | None:
-    """Read a window of a tile, or return None if there is no tile."""
-    url = tile.url
+def _request(
+    tile: Tile, window: Window, inside: Window, source: Window, factor: int, absent: _Absent
+) -> Request[_Found] | Ready[_Found]:
+    """Return what to read of a tile, or that there is nothing to read."""
+    nothing = (window, inside, None)
     with _lock:
-        if _sea.get(url):
-            absent.urls.append(url)
-            return None
+        if _sea.get(tile.url):
+            absent.urls.append(tile.url)
+            return Ready(nothing)
+    times = _times_forgotten
 
-    def read_window(dataset: Any) -> npt.NDArray[np.uint8]:
+    def part(dataset: Any) -> Part:
         if (dataset.width, dataset.height) != (PIXELS, PIXELS):
             raise RasterioIOError(
                 f"the file has {dataset.width} x {dataset.height} pixels; a tile has {PIXELS} x {PIXELS}."
             )
-        pixels: npt.NDArray[np.uint8] = read_shape(dataset, window, shape, [1])[0]
-        return pixels
+        return Part(source, (source.height // factor, source.width // factor), [1])
 
-    for attempt in range(_ATTEMPTS):
-        login = _login(url)
-        try:
-            pixels: npt.NDArray[np.uint8] = datasets.read(url, read_window)
-        except RasterioIOError as error:
-            if messages.http_status(error) != 404:
-                raise
-            if _login(url) == login or attempt == _ATTEMPTS - 1:
-                break  # otherwise the server may have answered to a login that is over
-        else:
-            absent.proven = True
-            return pixels
-    absent.urls.append(url)
-    return None
+    def read(part: Part, dataset: Any) -> _Found:
+        absent.proven = True
+        return window, inside, part.read(dataset)[0]
+
+    def otherwise(error: Exception) -> _Found:
+        if messages.http_status(error) != 404:
+            raise error
+        if _times_forgotten != times:  # the server may have answered to a login that is over
+            with Engine() as engine:
+                return next(engine.run([_request(tile, window, inside, source, factor, absent)]))
+        absent.urls.append(tile.url)
+        return nothing
+
+    return Request(tile.url, part, read, otherwise)
 
 
 @dataclass(frozen=True)
@@ -380,28 +401,21 @@ class _Grid:
             "blockysize": 512,
         }
 
-    def overlap(self, row: int, column: int) -> tuple[tuple[slice, slice], Window]:
-        """Return where the pixels of a tile go in the array, and their window in the tile."""
-        tile_left, tile_top = column * self.per_tile, -(row + 1) * self.per_tile
-        left, top = max(self.left, tile_left), max(self.top, tile_top)
-        right = min(self.left + self.columns, tile_left + self.per_tile)
-        bottom = min(self.top + self.rows, tile_top + self.per_tile)
-        window = Window(
-            (left - tile_left) * self.factor,
-            (top - tile_top) * self.factor,
-            (right - left) * self.factor,
-            (bottom - top) * self.factor,
-        )
-        return (slice(top - self.top, bottom - self.top), slice(left - self.left, right - self.left)), window
+    def part(self, window: Window) -> "_Grid":
+        """Return the pixels of a window as a grid of their own."""
+        left, top = self.left + window.col_off, self.top + window.row_off
+        return _Grid(left, top, window.width, window.height, self.factor)
 
-
-def _tiles_under(grid: _Grid) -> Iterator[tuple[int, int]]:
-    """Yield row and column of each tile under a grid, counted northwards and eastwards from 0, 0."""
-    first, last = grid.top // grid.per_tile, (grid.top + grid.rows - 1) // grid.per_tile
-    west, east = grid.left // grid.per_tile, (grid.left + grid.columns - 1) // grid.per_tile
-    for down in range(first, last + 1):
-        for column in range(west, east + 1):
-            yield -(down + 1), column
+    def tiles(self) -> Iterator[tuple[Window, Window, tuple[int, int]]]:
+        """Yield for each tile its window in the grid, its window in the tile, and its west and south."""
+        size = self.per_tile
+        for top, bottom in cuts(self.top, self.rows, size):
+            for left, right in cuts(self.left, self.columns, size):
+                height, width = bottom - top, right - left
+                inside = Window(left - self.left, top - self.top, width, height)
+                source = (left % size, top % size, width, height)
+                corner = (_wrapped(left // size * DEGREES), -(top // size + 1) * DEGREES)
+                yield inside, Window(*(pixels * self.factor for pixels in source)), corner
 
 
 def _factor(resolution: float | None) -> int:
@@ -414,6 +428,12 @@ def _factor(resolution: float | None) -> int:
 
 def _wrapped(west: int) -> int:
     return (west + 180) % 360 - 180
+
+
+def _checked_grid(bbox: Sequence[float], year: int, resolution: float | None) -> _Grid:
+    check_year(year)
+    check_resolution(resolution)
+    return _Grid.of(bbox, _factor(resolution))
 
 
 def _origin() -> str:

@@ -16,23 +16,24 @@ import numpy.typing as npt
 import rasterio
 from rasterio.shutil import copy
 from rasterio.windows import Window
-from rasterio.windows import bounds as bounds_of
 
 from rio_terrascope import worldcover
 from rio_terrascope.analysis.outputs import written_whole
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.errors import with_next_step
 from rio_terrascope.reading import Progress
-from rio_terrascope.reading.bbox import check_indexes, output_shape, read_shape, read_transform
+from rio_terrascope.reading.bbox import check_indexes, output_shape
 from rio_terrascope.reading.grid import cut_window
-from rio_terrascope.reading.masks import has_mask, valid_pixels
+from rio_terrascope.reading.masks import has_mask
+from rio_terrascope.reading.parts import Part
+from rio_terrascope.reading.raster import Raster
 
 BLOCK = 512  # rows and columns of the output's blocks: GDAL's default for COGs
 _TILE_BLOCK = 1024  # rows and columns of a WorldCover tile's blocks
 
 
 def extract(
-    dataset: Any,
+    raster: Raster,
     path: str | os.PathLike[str],
     region: Region,
     *,
@@ -49,7 +50,7 @@ def extract(
 
     Parameters
     ----------
-    dataset : rasterio.DatasetReader
+    raster : Raster
     path : path-like
         The file to write, as by `written_whole`: a device is written to, an existing file keeps its mode.
     region : Region
@@ -73,16 +74,18 @@ def extract(
     rasterio.errors.RasterioIOError
         If the raster cannot be read or the file cannot be written.
     """
-    window = region.window
+    dataset, window = raster.dataset, region.window
     bands = check_indexes(indexes, dataset.count, dataset.name)
     shape = output_shape(dataset, window, resolution=resolution, max_size=max_size)
     nodata = dataset.nodatavals[bands[0] - 1] if nodata is None else nodata
-    masked = has_mask(dataset, bands)
-    if region.geometries and nodata is None and not masked:
+    masks = has_mask(dataset, bands)
+    if region.geometries and nodata is None and not masks:
         raise ValueError(
             with_next_step("the raster has no nodata value to mask with", "name one with --nodata")
         )
     dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
+    reads = list(_reads(dataset, window, shape, len(bands) * dtype.itemsize))
+    parts = (Part(source, (target.height, target.width), bands, masks) for source, target in reads)
     done = 0
     with cog(
         path,
@@ -91,16 +94,15 @@ def extract(
         count=len(bands),
         dtype=dtype,
         crs=dataset.crs,
-        transform=read_transform(dataset, window, shape),
+        transform=Part(window, shape, bands).transform(dataset),
         nodata=nodata,
     ) as out:
         copy_metadata(dataset, out, bands)
-        for source, target in _reads(dataset, window, shape, len(bands) * dtype.itemsize):
-            pixels = read_shape(dataset, source, (target.height, target.width), bands)
+        arrays = raster.read(parts, Part.read_valid)
+        for (_, target), (pixels, valid) in zip(reads, arrays, strict=True):
             outside = region.outside(out.window_transform(target), pixels.shape[1:])
-            if masked:
-                counts = valid_pixels(dataset, pixels, source, bands).all(axis=0)
-                out.write_mask(counts & ~outside, window=target)
+            if masks:
+                out.write_mask(valid.all(axis=0) & ~outside, window=target)
             elif region.geometries:
                 pixels[:, outside] = nodata
             _write(out, pixels, target)
@@ -136,8 +138,7 @@ def write_worldcover(
         If the disk is full.
     """
     profile = worldcover.grid_profile(bbox, resolution)
-    height, width, transform = profile["height"], profile["width"], profile["transform"]
-    size = abs(transform.e)
+    height, width = profile["height"], profile["width"]
     done = 0
     with cog(
         path,
@@ -146,23 +147,16 @@ def write_worldcover(
         count=1,
         dtype=profile["dtype"],
         crs=profile["crs"],
-        transform=transform,
+        transform=profile["transform"],
         nodata=profile["nodata"],
     ) as out:
         # 0 is transparent: programs that ignore nodata would draw it black
         colours = {entry.value: (*entry.color, 255) for entry in worldcover.LEGEND}
         out.write_colormap(1, {worldcover.NODATA: (0, 0, 0, 0)} | colours)
         out.update_tags(**_tags(year))
-        for window in cut_window(Window(0, 0, width, height), (_TILE_BLOCK, _TILE_BLOCK), 1):
-            west, south, east, north = bounds_of(window, transform)
-            # the grid's longitudes continue above 180 beyond the antimeridian
-            if west > 180 - size / 2:
-                west -= 360
-            if east > 180 + size / 2:
-                east -= 360
-            box = (max(-180.0, west), max(-90.0, south), min(180.0, east), min(90.0, north))
-            pixels, _ = worldcover.read(box, year, resolution)
-            _write(out, pixels, window)
+        windows = cut_window(Window(0, 0, width, height), (_TILE_BLOCK, _TILE_BLOCK), 1)
+        for window, pixels in worldcover.read_parts(bbox, year, windows, resolution):
+            _write(out, pixels[np.newaxis], window)
             done += window.width * window.height
             if progress is not None:
                 progress(done, width * height)

@@ -21,8 +21,10 @@ from rio_terrascope.analysis.classes import class_labels, is_worldcover
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.analysis.zonal import is_class_map
 from rio_terrascope.errors import install_advice, with_next_step
-from rio_terrascope.reading.bbox import check_indexes, read_shape, read_transform
-from rio_terrascope.reading.masks import valid_pixels
+from rio_terrascope.reading.bbox import check_indexes
+from rio_terrascope.reading.masks import has_mask
+from rio_terrascope.reading.parts import Part
+from rio_terrascope.reading.raster import Raster
 
 NO_DATA = (238, 242, 245)  # the background of a map: nearly white
 STRETCH = (2, 98)  # the percentiles that get the darkest and the brightest colour
@@ -59,12 +61,14 @@ class Picture:
     limits: tuple[float, float] | None = None
 
 
-def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[int] | None = None) -> Picture:
+def picture(
+    raster: Raster, region: Region, *, size: int = 1024, bands: Sequence[int] | None = None
+) -> Picture:
     """Read a region from a suitable overview, and colour its pixels.
 
     Parameters
     ----------
-    dataset : rasterio.DatasetReader
+    raster : Raster
     region : Region
     size : int
         The most pixels along the longer side. Pixels are never magnified.
@@ -78,15 +82,15 @@ def picture(dataset: Any, region: Region, *, size: int = 1024, bands: Sequence[i
         For a grid of latitudes and longitudes, the ratio of width to height is true at the middle of the
         region, so that islands keep their shape.
     """
+    dataset = raster.dataset
     bands = check_indexes(bands, dataset.count, dataset.name) if bands else _bands(dataset)
     if len(bands) not in (1, 3):
         raise ValueError(f"a picture has one band or three, not {len(bands)}.")
-    window = region.window
     shape = _shape(dataset, region, size)
-    pixels = read_shape(dataset, window, shape, bands)
-    counts = valid_pixels(dataset, pixels, window, bands).all(axis=0)
-    transform = read_transform(dataset, window, shape)
-    counts &= ~region.outside(transform, shape)
+    part = Part(region.window, shape, bands, masks=has_mask(dataset, bands))
+    ((pixels, valid),) = raster.read([part], Part.read_valid)
+    transform = part.transform(dataset)
+    counts = valid.all(axis=0) & ~region.outside(transform, shape)
     colours = np.zeros((*shape, 4), np.uint8)
     colours[..., 3] = np.where(counts, 255, 0)
     if len(bands) == 1 and is_class_map(dataset):

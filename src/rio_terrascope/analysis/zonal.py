@@ -15,7 +15,9 @@ from rio_terrascope.analysis.areas import pixel_areas, total_area
 from rio_terrascope.analysis.regions import Region
 from rio_terrascope.reading import Progress
 from rio_terrascope.reading.grid import cut_window
-from rio_terrascope.reading.masks import valid_pixels
+from rio_terrascope.reading.masks import has_mask
+from rio_terrascope.reading.parts import Part
+from rio_terrascope.reading.raster import Raster
 
 PIXELS_AT_ONCE = 4 * 2**20  # the computations need temporary arrays of eight bytes per pixel
 
@@ -65,12 +67,12 @@ def is_class_map(dataset: Any) -> bool:
     return dataset.colorinterp[0] == ColorInterp.palette and np.dtype(dataset.dtypes[0]).kind in "iu"
 
 
-def class_areas(dataset: Any, region: Region, *, progress: Progress | None = None) -> list[ClassArea]:
+def class_areas(raster: Raster, region: Region, *, progress: Progress | None = None) -> list[ClassArea]:
     """Measure the classes of the first band.
 
     Parameters
     ----------
-    dataset : rasterio.DatasetReader
+    raster : Raster
     region : Region
     progress : callable, optional
         Called with the number of pixels read so far and the total.
@@ -85,11 +87,12 @@ def class_areas(dataset: Any, region: Region, *, progress: Progress | None = Non
     ValueError
         If the raster's values are not integers, or it has no CRS, without which pixels have no area.
     """
+    dataset = raster.dataset
     if np.dtype(dataset.dtypes[0]).kind not in "iu":
         raise ValueError(f"the values are {dataset.dtypes[0]}; only integers can be classes.")
     pixels: dict[int, int] = {}
     areas: dict[int, float] = {}
-    for (band,), (counts,), transform in _parts(dataset, region, [1], progress):
+    for (band,), (counts,), transform in _parts(raster, region, [1], progress):
         values = _values_in(band[counts])
         if len(values) == 0:
             continue  # no data at all, usually sea
@@ -105,13 +108,13 @@ def class_areas(dataset: Any, region: Region, *, progress: Progress | None = Non
 
 
 def summarize(
-    dataset: Any, region: Region, *, bands: list[int] | None = None, progress: Progress | None = None
+    raster: Raster, region: Region, *, bands: list[int] | None = None, progress: Progress | None = None
 ) -> list[Summary]:
     """Compute the statistics of bands.
 
     Parameters
     ----------
-    dataset : rasterio.DatasetReader
+    raster : Raster
     region : Region
     bands : list of int, optional
         Default: all bands.
@@ -122,16 +125,16 @@ def summarize(
     -------
     list of Summary
     """
-    bands = bands or list(dataset.indexes)
+    bands = bands or list(raster.dataset.indexes)
     running = {band: _Running() for band in bands}
-    for pixels, counts, _ in _parts(dataset, region, bands, progress):
+    for pixels, counts, _ in _parts(raster, region, bands, progress):
         for band, values, chosen in zip(bands, pixels, counts, strict=True):
             running[band].add(values[chosen])
     return [running[band].summary(band) for band in bands]
 
 
 def _parts(
-    dataset: Any, region: Region, bands: Sequence[int], progress: Progress | None
+    raster: Raster, region: Region, bands: Sequence[int], progress: Progress | None
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_], Affine]]:
     """Read a region at full resolution, a few million pixels at a time.
 
@@ -142,12 +145,14 @@ def _parts(
         Which pixels hold data and lie inside the region's geometries.
     transform : Affine
     """
+    dataset = raster.dataset
     total = region.window.width * region.window.height
     done = 0
+    masks = has_mask(dataset, bands)
     pixel_bytes = len(bands) * max(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    for window in cut_window(region.window, dataset.block_shapes[0], pixel_bytes):
-        pixels = dataset.read(list(bands), window=window)
-        valid = valid_pixels(dataset, pixels, window, bands)
+    windows = list(cut_window(region.window, dataset.block_shapes[0], pixel_bytes))
+    parts = (Part.of(window, bands, masks=masks) for window in windows)
+    for window, (pixels, valid) in zip(windows, raster.read(parts, Part.read_valid), strict=True):
         step = max(1, PIXELS_AT_ONCE // (window.width * len(bands)))
         for top in range(0, window.height, step):
             rows = slice(top, min(top + step, window.height))

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -15,6 +15,7 @@ from rio_terrascope.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from rio_terrascope.auth.tokens import TokenSource
+    from rio_terrascope.reading.raster import Raster
     from rio_terrascope.settings import Settings
 
 CACHE = 32 * 2**20  # bytes of decoded blocks; GDAL's default is 5 % of the memory
@@ -75,29 +76,12 @@ def access(*urls: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[Any]:
+def opened(url: str) -> Iterator["Raster"]:
     """Open a raster, with the access that it needs."""
-    with access(url), opened_inside(url) as dataset:
-        yield dataset
+    from rio_terrascope.reading.raster import Raster
 
-
-@contextlib.contextmanager
-def opened_inside(url: str) -> Iterator[Any]:
-    """Open a raster inside an `access`; as `rasterio.open`, its errors name the URL."""
-    from rasterio.errors import RasterioIOError
-
-    from rio_terrascope.gdal import messages
-    from rio_terrascope.reading.datasets import naming, open_dataset
-
-    with naming(url):
-        dataset = open_dataset(url)
-    with dataset:
-        try:
-            yield dataset
-        except RasterioIOError as error:
-            if not messages.is_failed_read(error):  # of the output, perhaps
-                raise
-            raise RasterioIOError(f"{url}: {error}") from error
+    with access(url), Raster(url) as raster:
+        yield raster
 
 
 def _host(url: str) -> str:

@@ -4,9 +4,11 @@ import errno
 
 from rasterio.errors import CRSError, RasterioError, RasterioIOError
 
-from rio_terrascope.errors import TerrascopeError, with_next_step
+from rio_terrascope.errors import NEXT, TerrascopeError, with_next_step
 from rio_terrascope.gdal import messages
 from rio_terrascope.settings import shown
+
+_TRY = "try again, or see 'tsread doctor URL'"
 
 
 def describe_error(error: BaseException) -> str:
@@ -47,6 +49,9 @@ def _described(error: BaseException) -> str:
 
 def _read_trouble(error: RasterioIOError, cause: str) -> str:
     """Explain an error of reading a raster."""
+    message = " ".join(str(error).split())
+    if NEXT in message:
+        return message
     url = messages.url_in(error)
     host = url.split("/")[2].rpartition("@")[2] if url else "the server"
     where = f"{url}: " if url else ""
@@ -66,17 +71,14 @@ def _read_trouble(error: RasterioIOError, cause: str) -> str:
     if said:
         return with_next_step(f"{where}{host} cannot be reached ({said})", "check the URL and your network")
     if messages.is_failed_read(error):
-        what = f"{where}the read broke off ({cause.rstrip('.')})"
-        if url:
-            return with_next_step(
-                f"{what}; {host} stopped answering, or refused", "try again, or see 'tsread doctor URL'"
-            )
-        return with_next_step(what, "check the file, it may be damaged")
+        what = f"{where}the pixels cannot be read ({cause.removeprefix(where).rstrip('.')})"
+        return with_next_step(what, _TRY if url else "check the file, it may be damaged")
     if messages.is_not_a_raster(error):
         name = url or messages.quoted_name(error) or "it"
         return with_next_step(f"{name} is not a raster that GDAL can read", "check the path or URL")
+    if url:
+        return with_next_step(message, _TRY)
     # rasterio names a local file a second time, after the library
-    message = " ".join(str(error).split())
     first, _, rest = message.partition(": ")
     what = f"{(rest if rest.startswith(first) else message).rstrip('.')}."
     return with_next_step(what, "check the path") if messages.is_missing_file(error) else what

@@ -21,9 +21,10 @@ def info(url: str, as_json: bool) -> None:
         tsread info https://services.terrascope.be/download/....tif
         tsread info --json tile.tif
     """
-    from rio_terrascope.cli.access import opened
+    from rio_terrascope.cli.access import access
+    from rio_terrascope.reading.ordinary import naming, open_dataset
 
-    with opened(url) as dataset:
+    with access(url), naming(url), open_dataset(url) as dataset:
         facts = describe(dataset)
     if as_json:
         # NaN may be the nodata value, and is not valid JSON

@@ -54,9 +54,9 @@ def preview(
     if legend:
         require_pillow()
     url = one_raster(url, prefer_local=prefer_local)
-    with output_file(output, overwrite=overwrite) as file, opened(url) as dataset:
-        drawn = picture(dataset, region.of(dataset), size=size, bands=list(bands) or None)
+    with output_file(output, overwrite=overwrite) as file, opened(url) as raster:
+        drawn = picture(raster, region.of(raster.dataset), size=size, bands=list(bands) or None)
         if legend:
-            write_map(drawn, dataset, file, size=size)
+            write_map(drawn, raster.dataset, file, size=size)
         else:
             write_plain(drawn, file)

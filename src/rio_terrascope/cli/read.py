@@ -62,13 +62,13 @@ def read(
     url = one_raster(url, prefer_local=prefer_local)
     with (
         output_file(output, overwrite=overwrite) as file,
-        opened(url) as dataset,
+        opened(url) as raster,
         Progress("Reading") as progress,
     ):
         extract(
-            dataset,
+            raster,
             file,
-            region.of(dataset),
+            region.of(raster.dataset),
             resolution=resolution,
             max_size=max_size,
             indexes=list(bands) or None,

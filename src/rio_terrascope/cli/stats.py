@@ -19,6 +19,7 @@ from rio_terrascope.settings import shown
 
 if TYPE_CHECKING:
     from rio_terrascope.analysis.regions import Region
+    from rio_terrascope.reading.raster import Raster
 
 
 @terrascope.command(short_help="Areas of classes, or statistics of bands.")
@@ -55,15 +56,16 @@ def stats(
     """
     if categorical and bands:
         raise click.UsageError("--band needs --continuous: classes are read from the first band.")
-    from rio_terrascope.cli.access import access, opened_inside
+    from rio_terrascope.cli.access import access
     from rio_terrascope.cli.inputs import named_rasters
+    from rio_terrascope.reading.raster import Raster
 
     rasters = named_rasters(urls, prefer_local=prefer_local)
     measured = []
     with access(*rasters):  # one login for all
         for url in rasters:
-            with opened_inside(url) as dataset, Progress("Measuring") as progress:
-                measured.append(_measure(dataset, region.of(dataset), bands, categorical, progress))
+            with Raster(url) as raster, Progress("Measuring") as progress:
+                measured.append(_measure(raster, region.of(raster.dataset), bands, categorical, progress))
             if not as_json:
                 _print(measured[-1], with_name=len(rasters) > 1)
     if as_json:
@@ -71,20 +73,21 @@ def stats(
 
 
 def _measure(
-    dataset: Any, region: "Region", bands: tuple[int, ...], categorical: bool | None, progress: Progress
+    raster: "Raster", region: "Region", bands: tuple[int, ...], categorical: bool | None, progress: Progress
 ) -> dict[str, Any]:
     from rio_terrascope.analysis.classes import class_labels
     from rio_terrascope.analysis.zonal import class_areas, is_class_map, summarize
 
+    dataset = raster.dataset
     facts: dict[str, Any] = {"name": shown(dataset.name)}
     if is_class_map(dataset) if categorical is None else categorical:
         labels = class_labels(dataset)
         facts["classes"] = [
             {"label": labels.get(found.value, f"class {found.value}")} | dataclasses.asdict(found)
-            for found in class_areas(dataset, region, progress=progress.update)
+            for found in class_areas(raster, region, progress=progress.update)
         ]
     else:
-        found_bands = summarize(dataset, region, bands=list(bands) or None, progress=progress.update)
+        found_bands = summarize(raster, region, bands=list(bands) or None, progress=progress.update)
         facts["bands"] = [
             dataclasses.asdict(found)
             | {"scale": dataset.scales[found.band - 1], "offset": dataset.offsets[found.band - 1]}

@@ -1,6 +1,5 @@
 """`read_bbox`: read the pixels of one box."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 from os import PathLike
@@ -8,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from rio_terrascope.reading.block_offsets import check_block_offsets
-from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.engine import Engine
 from rio_terrascope.reading.grid import ON_THE_EDGE, bounds_window
-
-# By default GDAL accepts an overview that is up to 1.2 times too coarse, and repeats some of its pixels.
-NEVER_UPSAMPLE = {"GDAL_OVERVIEW_OVERSAMPLING_THRESHOLD": "1"}
+from rio_terrascope.reading.jobs import Request
+from rio_terrascope.reading.parts import Part
 
 
 def read_bbox(
@@ -77,15 +73,18 @@ def read_bbox(
     # before any request is made
     check_size(resolution, max_size)
 
-    def read(dataset: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    def part(dataset: Any) -> Part:
         window = bounds_window(dataset, bbox, crs=crs)
         bands = check_indexes(indexes, dataset.count, str(url))
         shape = output_shape(dataset, window, resolution=resolution, max_size=max_size)
-        array = read_shape(dataset, window, shape, bands, masked=masked)
-        return array, profile_of(dataset, window, array)
+        return Part(window, shape, bands, masks=masked)
 
-    with Datasets(keep=1) as datasets:
-        return datasets.read(url, read)
+    def read(part: Part, dataset: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        array = part.read(dataset, masked=masked)
+        return array, _profile(dataset, part, array.dtype)
+
+    with Engine() as engine:
+        return next(engine.run([Request(url, part, read)]))
 
 
 def output_shape(
@@ -104,37 +103,16 @@ def output_shape(
     return window.height, window.width
 
 
-def read_shape(
-    dataset: Any, window: Window, shape: tuple[int, int], bands: Sequence[int], *, masked: bool = False
-) -> npt.NDArray[Any]:
-    """Read a window in a shape, not larger than its own, from an overview that is at least as fine."""
-    native = shape == (window.height, window.width)
-    with contextlib.nullcontext() if native else rasterio.Env(**NEVER_UPSAMPLE):
-        array: npt.NDArray[Any] = dataset.read(
-            list(bands), window=window, out_shape=(len(bands), *shape), masked=masked
-        )
-    check_block_offsets(dataset, window, shape)
-    return array
-
-
-def read_transform(dataset: Any, window: Window, shape: tuple[int, int]) -> Affine:
-    """Return the transform of a window when it is read in a shape."""
-    native = dataset.window_transform(window)
-    x, y = window.width / shape[1], window.height / shape[0]
-    return Affine(native.a * x, native.b * y, native.c, native.d * x, native.e * y, native.f)
-
-
-def profile_of(dataset: Any, window: Window, array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a profile to write an array with that was read from a window of the dataset."""
-    count, rows, columns = array.shape
+def _profile(dataset: Any, part: Part, dtype: "np.dtype[Any]") -> dict[str, Any]:
+    """Return a profile to write the pixels of a part with."""
     profile: dict[str, Any] = dict(dataset.profile)
     profile.update(
         driver="GTiff",
-        count=count,
-        height=rows,
-        width=columns,
-        dtype=array.dtype.name,
-        transform=read_transform(dataset, window, (rows, columns)),
+        count=len(part.bands),
+        height=part.shape[0],
+        width=part.shape[1],
+        dtype=dtype.name,
+        transform=part.transform(dataset),
     )
     return profile
 

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 # coordinate 6 + 7 / 12000 is on an edge, but in floating point it is off by about 1e-10 of a pixel.
 ON_THE_EDGE = 1e-6
 
-BYTES_AT_ONCE = 16 * 2**20  # in one read: 16 blocks of WorldCover
+BYTES_AT_ONCE = 4 * 2**20  # in one read: 4 blocks of WorldCover
 
 _CHUNK = 100_000  # points reprojected at once, because rasterio makes Python lists of them
 
@@ -107,13 +107,13 @@ def block_windows(
         The parts, row by row. Together they cover the window.
     """
     height, width = block_shape[0] * blocks[0], block_shape[1] * blocks[1]
-    for row_start, row_stop in _cuts(window.row_off, window.height, height):
-        for col_start, col_stop in _cuts(window.col_off, window.width, width):
+    for row_start, row_stop in cuts(window.row_off, window.height, height):
+        for col_start, col_stop in cuts(window.col_off, window.width, width):
             yield Window(col_start, row_start, col_stop - col_start, row_stop - row_start)
 
 
 def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -> Iterator[Window]:
-    """Cut a window along block edges into reads of at most 16 MiB, but at least one block.
+    """Cut a window along block edges into reads of at most 4 MiB, but at least one block.
 
     Each read is as wide as possible, because the blocks of a row follow each other in the file and GDAL
     fetches them in one request.
@@ -135,7 +135,8 @@ def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -
     yield from block_windows(window, block_shape, blocks=(blocks // across, across))
 
 
-def _cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
+def cuts(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut a range at the multiples of a step; yield the start and stop of each part."""
     start, end = int(offset), int(offset + length)
     while start < end:
         stop = min(end, (start // step + 1) * step)

@@ -12,36 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio.enums import MaskFlags
-from rasterio.windows import Window
 
 
 def has_mask(dataset: Any, bands: Sequence[int]) -> bool:
     """Tell whether a mask or alpha band, rather than a nodata value, marks the pixels without data."""
     plain = ([MaskFlags.nodata], [MaskFlags.all_valid])
     return any(dataset.mask_flag_enums[band - 1] not in plain for band in bands)
-
-
-def valid_pixels(
-    dataset: Any, pixels: npt.NDArray[Any], window: Window, bands: Sequence[int]
-) -> npt.NDArray[np.bool_]:
-    """Tell for each pixel of a window whether it holds data.
-
-    Parameters
-    ----------
-    dataset : rasterio.DatasetReader
-    pixels : ndarray, shape (bands, rows, columns)
-        The pixels of the window, at any resolution.
-    window : rasterio.windows.Window
-    bands : sequence of int
-
-    Returns
-    -------
-    ndarray of bool, shape (bands, rows, columns)
-    """
-    mask = None
-    if has_mask(dataset, bands):
-        mask = dataset.read_masks(list(bands), window=window, out_shape=pixels.shape)
-    return is_valid(pixels, [dataset.nodatavals[band - 1] for band in bands], mask)
 
 
 def is_valid(

@@ -12,18 +12,16 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rio_terrascope.reading.bbox import check_indexes
-from rio_terrascope.reading.block_offsets import check_block_offsets
-from rio_terrascope.reading.datasets import Datasets
+from rio_terrascope.reading.engine import Engine, Progress
 from rio_terrascope.reading.grid import pixels_of, reproject
-from rio_terrascope.reading.masks import has_mask, is_valid
-from rio_terrascope.reading.workers import Progress, Workers
-
-# Neighbouring blocks are read together, up to this many pixels over all bands. The blocks of a row follow
-# each other in a Cloud-Optimized GeoTIFF, so GDAL fetches them in one request.
-PIXELS_AT_ONCE = 4 * 1024 * 1024
+from rio_terrascope.reading.jobs import Request
+from rio_terrascope.reading.masks import has_mask
+from rio_terrascope.reading.parts import Part
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_Values = tuple[Ints, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]
+"""Numbers of points, and their values and whether these are data, both of shape (bands, points)."""
 
 
 def sample(
@@ -50,7 +48,7 @@ def sample(
     indexes : int or sequence of int, optional
         The bands to read, from 1. Default: all bands.
     max_workers : int, optional
-        How many reads are made at once, each over its own connection; 32 by default.
+        As in `read_windows`.
     progress : callable, optional
         Called with the number of points done and the total.
 
@@ -77,29 +75,14 @@ def sample(
     if not files:
         raise ValueError("there is no URL to sample.")
     points = _as_points(coords)
-    workers = Workers(max_workers)
-    datasets = Datasets(keep=2 * workers.count)
-    with datasets, workers:  # leaving the workers waits for them, so no dataset is closed while it is read
-        layouts = list(
-            workers.in_order(lambda url: datasets.read(url, lambda data: _layout(data, url, indexes)), files)
-        )
+    with Engine(max_workers) as engine:
+        layouts = list(engine.run(_layout_request(url, indexes) for url in files))
         values = _all_masked(len(points), layouts)
         data, masked = values.data, np.ma.getmaskarray(values)
-
-        def fill(read: _Read) -> int:
-            layout = read.layout
-            array, mask = datasets.read(
-                layout.url,
-                lambda dataset: _values(dataset, layout, read),
-                window=read.window,
-                keep=read.alone,
-            )
-            data[read.points], masked[read.points] = array, mask
-            return len(read.points)
-
         done = 0
-        for count in workers.in_order(fill, _reads(points, crs, layouts)):
-            done += count
+        for found, (array, valid) in engine.run(_requests(points, crs, layouts)):
+            data[found], masked[found] = array.T, ~valid.T
+            done += len(found)
             if progress is not None:
                 progress(done, len(points))
     return values
@@ -118,45 +101,26 @@ class _Layout:
     bands: list[int]
     dtype: np.dtype[Any]
     nodata: list[float | None]
-    has_mask: bool
+    masks: bool
 
 
-@dataclass(frozen=True)
-class _Read:
-    """Points that are read together: those in neighbouring blocks of one row of a file."""
+def _layout_request(url: str, indexes: int | Sequence[int] | None) -> Request[_Layout]:
+    def layout(_: None, dataset: Any) -> _Layout:
+        bands = check_indexes(indexes, dataset.count, url)
+        return _Layout(
+            url=url,
+            transform=dataset.transform,
+            width=dataset.width,
+            height=dataset.height,
+            crs=dataset.crs,
+            block_shape=dataset.block_shapes[bands[0] - 1],
+            bands=bands,
+            dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
+            nodata=[dataset.nodatavals[band - 1] for band in bands],
+            masks=has_mask(dataset, bands),
+        )
 
-    layout: _Layout
-    points: Ints
-    rows: Ints
-    columns: Ints
-
-    @property
-    def window(self) -> Window:
-        """The smallest window around the points."""
-        top, left = int(self.rows.min()), int(self.columns.min())
-        return Window(left, top, int(self.columns.max()) - left + 1, int(self.rows.max()) - top + 1)
-
-    @property
-    def alone(self) -> bool:
-        """Whether all points lie in one block."""
-        width = self.layout.block_shape[1]
-        return bool(self.columns.min() // width == self.columns.max() // width)
-
-
-def _layout(dataset: Any, url: str, indexes: int | Sequence[int] | None) -> _Layout:
-    bands = check_indexes(indexes, dataset.count, url)
-    return _Layout(
-        url=url,
-        transform=dataset.transform,
-        width=dataset.width,
-        height=dataset.height,
-        crs=dataset.crs,
-        block_shape=dataset.block_shapes[bands[0] - 1],
-        bands=bands,
-        dtype=np.result_type(*(dataset.dtypes[band - 1] for band in bands)),
-        nodata=[dataset.nodatavals[band - 1] for band in bands],
-        has_mask=has_mask(dataset, bands),
-    )
+    return Request(url, lambda _: None, layout)
 
 
 def _all_masked(count: int, layouts: list[_Layout]) -> np.ma.MaskedArray[Any, Any]:
@@ -186,8 +150,8 @@ def _as_points(coords: Any) -> Floats:
     return points
 
 
-def _reads(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[_Read]:
-    """Find the file of each point, and yield the reads, file by file and block by block."""
+def _requests(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[Request[_Values]]:
+    """Find the file of each point, and yield a request for each block with points, file by file."""
     left = np.arange(len(points))  # the points that have not been found in a file
     given = None if crs is None else CRS.from_user_input(crs)
     projected: tuple[Any, Floats, Floats] | None = None  # all points in the CRS of the latest file
@@ -198,35 +162,25 @@ def _reads(points: Floats, crs: Any, layouts: list[_Layout]) -> Iterator[_Read]:
         rows, columns, inside = pixels_of(
             projected[1][left], projected[2][left], layout.transform, layout.width, layout.height
         )
-        for group in _neighbours(rows[inside], columns[inside], layout):
-            yield _Read(layout, left[inside][group], rows[inside][group], columns[inside][group])
+        found, rows, columns = left[inside], rows[inside], columns[inside]
+        height, width = layout.block_shape
+        block = rows // height * -(-layout.width // width) + columns // width
+        order = np.argsort(block, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
+            if len(group):
+                yield _request(layout, found[group], rows[group], columns[group])
         left = left[~inside]
 
 
-def _neighbours(rows: Ints, columns: Ints, layout: _Layout) -> Iterator[Ints]:
-    """Group pixels that lie in the same block or in adjacent blocks of a row."""
-    if not len(rows):
-        return
-    height, width = layout.block_shape
-    across = -(-layout.width // width)
-    block = rows // height * across + columns // width
-    order = np.argsort(block, kind="stable")
-    blocks, starts = np.unique(block[order], return_index=True)
-    most = max(1, PIXELS_AT_ONCE // (height * width * len(layout.bands)))
-    stops = np.append(starts[1:], len(order))
-    first = 0
-    for i in range(1, len(blocks) + 1):
-        goes_on = i < len(blocks) and blocks[i] == blocks[i - 1] + 1 and blocks[i] % across != 0
-        if not goes_on or i - first == most:
-            yield order[starts[first] : stops[i - 1]]
-            first = i
+def _request(layout: _Layout, points: Ints, rows: Ints, columns: Ints) -> Request[_Values]:
+    """Return the request for the points in one block."""
+    top, left = int(rows.min()), int(columns.min())
+    window = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
+    part = Part.of(window, layout.bands, masks=layout.masks)
 
+    def read(part: Part, dataset: Any) -> _Values:
+        pixels, valid = part.read_valid(dataset)
+        at = (slice(None), rows - top, columns - left)
+        return points, (pixels[at], valid[at])
 
-def _values(dataset: Any, layout: _Layout, read: _Read) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Return the values and the mask of a read's points, both of shape (points, bands)."""
-    window = read.window
-    at = (slice(None), read.rows - window.row_off, read.columns - window.col_off)
-    values = dataset.read(layout.bands, window=window)[at]
-    check_block_offsets(dataset, window)
-    mask = dataset.read_masks(layout.bands, window=window)[at] if layout.has_mask else None
-    return values.T, ~is_valid(values, layout.nodata, mask).T
+    return Request(layout.url, lambda _: part, read, is_small=True)

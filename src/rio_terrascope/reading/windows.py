@@ -1,6 +1,6 @@
 """`read_windows`: read many windows of many files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from os import PathLike, fspath
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from rio_terrascope.reading.bbox import check_indexes
-from rio_terrascope.reading.block_offsets import check_block_offsets
-from rio_terrascope.reading.datasets import Datasets
-from rio_terrascope.reading.workers import Progress, Workers, total_of
+from rio_terrascope.reading.engine import Engine, Progress
+from rio_terrascope.reading.jobs import Request
+from rio_terrascope.reading.parts import Part
 
 
 def read_windows(
@@ -34,8 +34,9 @@ def read_windows(
     masked : bool
         Yield masked arrays, as ``dataset.read(masked=True)`` returns them.
     max_workers : int, optional
-        How many windows are read at once, each over its own connection; 32 by default. About twice as
-        many are held in memory.
+        The most requests to servers, and reads of local files, that are under way together; about twice
+        as many windows are held in memory. By default the memory decides, and each origin has at most
+        as many connections as the settings allow (TERRASCOPE_MAX_CONNECTIONS, 16).
     progress : callable, optional
         Called with the number of windows done and the total, which is None if `requests` has no length.
 
@@ -62,23 +63,20 @@ def read_windows(
     ...     for pixels in read_windows((url, window) for window in windows):
     ...         ...
     """
-    workers = Workers(max_workers)
-    datasets = Datasets(keep=2 * workers.count)
+    engine = Engine(max_workers)
 
-    def read(request: tuple[str, Window]) -> npt.NDArray[Any]:
-        url, window = request
-        return datasets.read(
+    def request(given: Any) -> Request[npt.NDArray[Any]]:
+        url, window = _check_request(given)
+        return Request(
             url,
-            lambda dataset: read_whole(dataset, window, indexes, url, masked=masked),
-            window=window,
+            lambda dataset: _part(dataset, window, check_indexes(indexes, dataset.count, url), masked),
+            lambda part, dataset: _in_full_shape(part, dataset, window, masked),
         )
 
     def arrays() -> Iterator[npt.NDArray[Any]]:
-        total = total_of(requests)
-        # leaving the workers waits for them, so no dataset is closed while it is read
-        with datasets, workers:
-            results = workers.in_order(read, map(_check_request, requests))
-            for done, array in enumerate(results, start=1):
+        total = len(requests) if isinstance(requests, Sized) else None
+        with engine:
+            for done, array in enumerate(engine.run(map(request, requests)), start=1):
                 if progress is not None:
                     progress(done, total)
                 yield array
@@ -86,31 +84,28 @@ def read_windows(
     return arrays()
 
 
-def read_whole(
-    dataset: Any, window: Window, indexes: int | Sequence[int] | None, url: str, *, masked: bool
-) -> npt.NDArray[Any]:
-    """Read a window in its full shape, even if it extends beyond the raster."""
-    bands = check_indexes(indexes, dataset.count, url)
+def _part(dataset: Any, window: Window, bands: Sequence[int], masked: bool) -> Part:
+    """Return the part of a window that lies in the raster. It may be empty."""
     top, left = max(0, window.row_off), max(0, window.col_off)
     bottom = min(dataset.height, window.row_off + window.height)
     right = min(dataset.width, window.col_off + window.width)
-    inside = Window(left, top, max(0, right - left), max(0, bottom - top))
-    if (inside.height, inside.width) == (window.height, window.width):
-        array: npt.NDArray[Any] = dataset.read(bands, window=window, masked=masked)
-        check_block_offsets(dataset, window)
-        return array
+    return Part.of(Window(left, top, max(0, right - left), max(0, bottom - top)), bands, masks=masked)
+
+
+def _in_full_shape(part: Part, dataset: Any, window: Window, masked: bool) -> npt.NDArray[Any]:
+    """Read a part of a window in the window's full shape."""
+    inside = part.window
+    if part.shape == (window.height, window.width):
+        return part.read(dataset, masked=masked)
     # boundless=True would read through a VRT of the whole file
-    shape = (len(bands), window.height, window.width)
-    nodata = dataset.nodatavals[bands[0] - 1]
-    dtype = np.result_type(*(dataset.dtypes[band - 1] for band in bands))
-    array = np.full(shape, 0 if nodata is None else nodata, dtype)
+    nodata = dataset.nodatavals[part.bands[0] - 1]
+    dtype = np.result_type(*(dataset.dtypes[band - 1] for band in part.bands))
+    array = np.full((len(part.bands), window.height, window.width), 0 if nodata is None else nodata, dtype)
     if masked:
         array = np.ma.masked_array(array, mask=True, fill_value=nodata)
     if inside.height > 0 and inside.width > 0:
-        rows = slice(top - window.row_off, bottom - window.row_off)
-        columns = slice(left - window.col_off, right - window.col_off)
-        array[:, rows, columns] = dataset.read(bands, window=inside, masked=masked)
-        check_block_offsets(dataset, inside)
+        top, left = inside.row_off - window.row_off, inside.col_off - window.col_off
+        array[:, top : top + inside.height, left : left + inside.width] = part.read(dataset, masked=masked)
     return array
 
 
