@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 from rio_terrascope.analysis.cog import extract
 from rio_terrascope.analysis.outputs import written_whole
 from rio_terrascope.analysis.regions import whole
+from rio_terrascope.reading.raster import Raster
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs and modes")
 
@@ -115,33 +116,33 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def raster(tmp_path):
     profile = {"driver": "GTiff", "width": 40, "height": 30, "count": 1, "dtype": "uint8"}
     path = tmp_path / "source.tif"
     with rasterio.open(path, "w", crs="EPSG:4326", transform=from_origin(0, 3, 0.1, 0.1), **profile) as new:
         new.write(np.arange(1200, dtype="uint8").reshape(1, 30, 40))
-    with rasterio.open(path) as dataset:
-        yield dataset
+    with Raster(path) as raster:
+        yield raster
 
 
 @pytest.mark.fault(
     "a file `map.base.tif` beside `map.tif`", sees="it is left alone", requests="those of the read"
 )
-def test_extract_leaves_the_users_files_alone(dataset, tmp_path):
+def test_extract_leaves_the_users_files_alone(raster, tmp_path):
     """An earlier version wrote to map.base.tif beside the map, and deleted it."""
     other = tmp_path / "map.base.tif"
     other.write_text("five years of work")
     (tmp_path / "real.tif").touch(0o600)
     (tmp_path / "map.tif").symlink_to("real.tif")
-    extract(dataset, tmp_path / "map.tif", whole(dataset))
+    extract(raster, tmp_path / "map.tif", whole(raster.dataset))
     with rasterio.open(tmp_path / "real.tif") as copied:
-        np.testing.assert_array_equal(copied.read(), dataset.read())
+        np.testing.assert_array_equal(copied.read(), raster.dataset.read())
     assert other.read_text() == "five years of work"
     assert (tmp_path / "map.tif").is_symlink()
     assert mode(tmp_path / "real.tif") == 0o600
     assert {path.name for path in files_in(tmp_path)} == {"map.base.tif", "map.tif", "real.tif", "source.tif"}
 
 
-def test_extract_to_a_device(dataset):
-    extract(dataset, os.devnull, whole(dataset))
+def test_extract_to_a_device(raster):
+    extract(raster, os.devnull, whole(raster.dataset))
     assert not os.path.isfile(os.devnull)

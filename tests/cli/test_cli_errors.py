@@ -56,7 +56,7 @@ WINDOW = ("--window", 16000, 16000, 2000, 2000)
 def test_a_file_that_breaks_off(tsread, sandbox, cut_in_half, command):
     url = sandbox.add_file(cut_in_half, "/download/half.tif")
     line = tsread.fails(command[0], url, *command[1:])
-    assert line.startswith(f"Error: {url}: the read broke off (")
+    assert line.startswith(f"Error: {url}: a block lies outside of the file")
     assert line.endswith("Next: try again, or see 'tsread doctor URL'.")
     assert not (tsread.cwd / "out.tif").exists()
 
@@ -85,6 +85,22 @@ def test_a_program_that_may_not_be_run(tsread, tmp_path):
         ),
         (RasterioIOError("HTTP response code: 403"), "the server refuses it (403)"),
         (RasterioIOError("https://a.b/c.tif: HTTP response code: 503"), "a.b is in trouble, it answered 503"),
+        (
+            RasterioIOError("https://a.b/c.tif: the answer cannot be used: the answer is a web page"),
+            "c.tif: the answer cannot be used: the answer is a web page. Next: try again, or see 'tsread",
+        ),
+        (
+            RasterioIOError("https://a.b/c.tif: no answer: the connection failed (Connection refused)"),
+            "a.b cannot be reached (the connection failed (Connection refused)). Next: check the URL",
+        ),
+        (
+            RasterioIOError("https://a.b/c.tif: HTTP response code: 429, come back. Next: try again later."),
+            "c.tif: HTTP response code: 429, come back. Next: try again later.",
+        ),
+        (
+            RasterioIOError("https://a.b/c.tif: Read failed. See previous exception for details."),
+            "c.tif: the pixels cannot be read (Read failed. See previous exception for details). Next: try",
+        ),
         (RasterioIOError("CURL error: Could not resolve host: a.b"), "Next: check the URL and your network."),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,

@@ -12,6 +12,7 @@ TESTS = Path(__file__).resolve().parents[1]
 PLACES = {
     "at the login service": ("test_token_endpoint.py", "test_lifetimes.py"),
     "at the data server": ("test_data_server.py", "test_redirects.py"),
+    "under the bulk functions": ("test_bulk.py",),
     "in the process": (
         "test_own_process.py",
         "test_processes.py",

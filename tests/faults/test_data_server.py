@@ -619,7 +619,6 @@ def test_several_parts_while_open(row, sandbox, tmp_path, versions):
     row.costs(sandbox.requests("data"))
 
 
-@pytest.mark.xfail(reason="the bulk functions will fetch without GDAL", strict=True)
 @pytest.mark.parametrize("way", ["read_windows", "sample"])
 def test_several_parts_in_bulk(sandbox, tmp_path, versions, way):
     def read(src, url, window):
@@ -633,33 +632,6 @@ def test_several_parts_in_bulk(sandbox, tmp_path, versions, way):
     except RasterioIOError:
         return
     np.testing.assert_array_equal(seen, right)
-
-
-ONE_READ = {
-    "revoked token": lambda sandbox: sandbox.revoke_tokens(),
-    "reset in the middle of all bodies": lambda sandbox: sandbox.reset(times=5, after=100),
-    "bytes of another range": lambda sandbox: sandbox.wrong_content_range(times=3, shifted=True),
-    "503": lambda sandbox: sandbox.fail(503, times=10),
-}
-
-
-@pytest.mark.fault(
-    "a read that fails, in `read_windows`",
-    sees="right pixels: it opens the file again",
-    requests="at most 40",
-)
-@pytest.mark.parametrize("prepare", ONE_READ.values(), ids=ONE_READ)
-def test_read_windows_try_once_more(row, sandbox, lands, prepare):
-    pairs = [(sandbox.url(), land.window) for land in lands]
-    with terrascope_env(**SOON):
-        results = read_windows(pairs[:1])
-        np.testing.assert_array_equal(next(results).squeeze(), lands[0].pixels)
-        sandbox.clear()
-        prepare(sandbox)
-        for pixels, land in zip(read_windows(pairs, max_workers=1), lands, strict=True):
-            np.testing.assert_array_equal(pixels.squeeze(), land.pixels)
-    row.costs(sandbox.requests("data"))
-    assert len(sandbox.requests("sso")) <= 1
 
 
 @pytest.mark.fault(

@@ -14,18 +14,18 @@ PACKAGE = Path(rio_terrascope.__file__).parent
 
 COMMANDS = {"analysis/cog.py", "analysis/zonal.py", "analysis/preview.py", "analysis/classes.py"}
 COMMANDS |= {"cli/info.py", "cli/stats.py", "cli/demo.py"}
-BULK = {"reading/datasets.py", "reading/block_offsets.py", "reading/masks.py", "reading/sampling.py"}
-BULK |= {"reading/bbox.py"}
+BULK = {"reading/masks.py", "reading/parts.py", "reading/bbox.py"}
 
 # What rasterio calls with the GIL held, though GDAL may need the network for it, and the modules that may
-# use it: on local files, or on datasets that `open_whole` has opened.
+# use it: on local files, on files in memory, or on datasets that `open_whole` has opened.
 HOLDS_THE_GIL = {
     "open": {
         "gdal/opening.py",
+        "gdal/sparse.py",
         "analysis/cog.py",
         "analysis/preview.py",
         "cli/demo.py",
-    },  # those: local files
+    },  # those: local files, or files in memory
     "mask_flag_enums": BULK,
     "read_masks": BULK,
     "dataset_mask": set(),
@@ -43,7 +43,7 @@ HOLDS_THE_GIL = {
     "colormap": COMMANDS,
     "gcps": set(),
     "rpcs": set(),
-    "get_tag_item": {"reading/block_offsets.py"},
+    "get_tag_item": set(),
     "checksum": set(),
     "statistics": set(),
     "stats": set(),
@@ -92,7 +92,7 @@ def stands_still(tile, way, seconds=20):
     sees="all other threads go on",
     requests="0 more",
 )
-@pytest.mark.parametrize("way", ["open", "open an overview", "open with sidecars", "read"])
+@pytest.mark.parametrize("way", ["open", "open an overview", "open with sidecars", "read", "read_windows"])
 def test_other_threads_go_on_while_the_server_hangs(big_header, way):
     assert stands_still(big_header, way) == ""
 
@@ -105,8 +105,3 @@ def test_what_an_open_dataset_tells_is_in_memory(big_header):
 def test_a_server_that_hangs_is_noticed(big_header):
     """Checks the test itself: plain rasterio stands still."""
     assert "Timeout" in stands_still(big_header, "facts, plain", seconds=5)
-
-
-@pytest.mark.xfail(reason="the bulk functions will fetch without GDAL", strict=True)
-def test_bulk_functions_let_other_threads_go_on(big_header):
-    assert stands_still(big_header, "check block offsets", seconds=5) == ""

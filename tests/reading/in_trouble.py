@@ -12,8 +12,6 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
-from rio_terrascope.reading.block_offsets import check_block_offsets
-from rio_terrascope.reading.datasets import open_lazily
 from rio_terrascope.sandbox import Sandbox
 
 WINDOW = Window(100, 100, 400, 400)
@@ -53,14 +51,6 @@ def after_the_first_bytes(trouble, way):
     run(way)
 
 
-def when_open(trouble):
-    """Check the block offsets of an open dataset, as after a read that did not find them."""
-    with open_lazily(url) as dataset:
-        env.forget(url)
-        trouble()
-        run(lambda: check_block_offsets(dataset, WINDOW))
-
-
 def afresh():
     server.heal()
     server.clear()
@@ -96,6 +86,3 @@ with Sandbox(tiles=[sys.argv[1]]) as server:
                 for begin in (from_the_start, after_the_first_bytes):
                     afresh()
                     begin(trouble, way)
-        for trouble in troubles():
-            afresh()
-            when_open(trouble)

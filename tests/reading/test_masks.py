@@ -12,7 +12,9 @@ from rio_terrascope.analysis.cog import extract
 from rio_terrascope.analysis.preview import picture
 from rio_terrascope.analysis.regions import whole
 from rio_terrascope.analysis.zonal import summarize
-from rio_terrascope.reading.masks import has_mask, valid_pixels
+from rio_terrascope.reading.masks import has_mask
+from rio_terrascope.reading.parts import Part
+from rio_terrascope.reading.raster import Raster
 
 PIXELS = np.array([[1, 2, np.nan, -9999], [np.nan, 3, 4, 5]], "float32")
 IS_NAN, IS_NODATA = np.isnan(PIXELS), PIXELS == -9999
@@ -43,48 +45,53 @@ def write(path, pixels, *, mask=False, alpha=False, nodata=None):
     return path
 
 
+def valid_pixels(dataset, bands):
+    _, valid = Part.of(WHOLE, bands, masks=has_mask(dataset, bands)).read_valid(dataset)
+    return valid
+
+
 @pytest.fixture(params=KINDS)
 def raster(request, tmp_path):
     """An open raster with NaN among its pixels, and which pixels hold data."""
     kind, valid = KINDS[request.param]
-    with rasterio.open(write(tmp_path / "in.tif", PIXELS, **kind)) as dataset:
-        assert has_mask(dataset, [1]) == ("mask" in kind)
-        yield dataset, valid
+    with Raster(write(tmp_path / "in.tif", PIXELS, **kind)) as raster:
+        assert has_mask(raster.dataset, [1]) == ("mask" in kind)
+        yield raster, valid
 
 
 def test_nan_is_never_data(raster):
-    dataset, valid = raster
-    np.testing.assert_array_equal(valid_pixels(dataset, dataset.read([1]), WHOLE, [1])[0], valid)
+    raster, valid = raster
+    np.testing.assert_array_equal(valid_pixels(raster.dataset, [1])[0], valid)
 
 
 def test_nan_in_samples(raster):
-    dataset, valid = raster
+    raster, valid = raster
     points = [(column + 0.5, 1.5 - row) for row in range(2) for column in range(4)]
-    values = sample(dataset.name, points, indexes=1)
+    values = sample(raster.dataset.name, points, indexes=1)
     np.testing.assert_array_equal(values.mask.reshape(2, 4), ~valid)
     np.testing.assert_array_equal(values.compressed(), PIXELS[valid])
 
 
 def test_nan_in_statistics(raster):
-    dataset, valid = raster
-    (found,) = summarize(dataset, whole(dataset), bands=[1])
+    raster, valid = raster
+    (found,) = summarize(raster, whole(raster.dataset), bands=[1])
     assert (found.count, found.min, found.max) == (valid.sum(), PIXELS[valid].min(), PIXELS[valid].max())
     assert found.mean == pytest.approx(PIXELS[valid].mean(dtype="float64"))
 
 
 def test_nan_in_pictures(raster):
-    dataset, valid = raster
-    drawn = picture(dataset, whole(dataset), bands=[1])
+    raster, valid = raster
+    drawn = picture(raster, whole(raster.dataset), bands=[1])
     np.testing.assert_array_equal(drawn.colours[..., 3] == 255, valid)
 
 
 def test_nan_in_written_masks(raster, tmp_path):
-    dataset, valid = raster
-    extract(dataset, tmp_path / "out.tif", whole(dataset), indexes=[1])
+    raster, valid = raster
+    extract(raster, tmp_path / "out.tif", whole(raster.dataset), indexes=[1])
     with rasterio.open(tmp_path / "out.tif") as out:
         np.testing.assert_array_equal(out.read(1), PIXELS)
-        np.testing.assert_array_equal(valid_pixels(out, out.read([1]), WHOLE, [1])[0], valid)
-        if has_mask(dataset, [1]):
+        np.testing.assert_array_equal(valid_pixels(out, [1])[0], valid)
+        if has_mask(raster.dataset, [1]):
             np.testing.assert_array_equal(out.read_masks(1) != 0, valid)
 
 
@@ -93,6 +100,6 @@ def test_nan_in_written_masks(raster, tmp_path):
 def test_whole_numbers_follow_gdals_mask(tmp_path, dtype, kind):
     pixels = np.arange(8).reshape(2, 4).astype(dtype)
     with rasterio.open(write(tmp_path / "in.tif", pixels, **kind)) as dataset:
-        valid = valid_pixels(dataset, dataset.read(), WHOLE, dataset.indexes)
+        valid = valid_pixels(dataset, dataset.indexes)
         np.testing.assert_array_equal(valid, dataset.read_masks() != 0)
         assert valid.all() == (kind == {})
