@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 import rasterio
 import requests
 from rasterio.merge import merge
-from rasterio.windows import Window, from_bounds
-from tiles import CORNERS, SIZE
-from workloads import Workload
+from targets import HTTP2, STATIC, URLLIB3
+from tiles import CORNERS, PIXEL
+from workloads import BIG, Workload
 
 import rio_terrascope
 from rio_terrascope import worldcover
 from rio_terrascope.gdal.options import PATH_OPTIONS, PROCESS_OPTIONS
 
+THREADS = 16
 EMPTY_DIR = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 ODC_STAC = EMPTY_DIR | {"GDAL_HTTP_MAX_RETRY": "10", "GDAL_HTTP_RETRY_DELAY": "0.5"}
 TITILER = EMPTY_DIR | {
@@ -43,13 +44,9 @@ class Ours:
         rio_terrascope.login()
         return lambda: getattr(self, workload.kind)(workload)
 
-    def windows(self, workload: Workload) -> list[np.ndarray]:
-        """Read windows; a single one with rasterio, as users do."""
-        windows = [(self.origin + path, window) for path, window in workload.windows()]
-        if len(windows) > 1:
-            return list(rio_terrascope.read_windows(windows))
-        with rasterio.open(windows[0][0]) as dataset:
-            return [dataset.read(window=windows[0][1])]
+    def windows(self, workload: Workload) -> Any:
+        """Read windows."""
+        return workload.finish(self.stream(workload))
 
     def stream(self, workload: Workload) -> Iterator[np.ndarray]:
         """Read windows without keeping the pixels."""
@@ -58,13 +55,14 @@ class Ours:
 
     def points(self, workload: Workload) -> np.ndarray:
         """Sample points."""
-        return rio_terrascope.sample(self.origin + workload.path, workload.coordinates()).data
+        urls = [self.origin + path for path in workload.paths]
+        return rio_terrascope.sample(urls, workload.coordinates()).data
 
     def overview(self, workload: Workload) -> np.ndarray:
         """Read a whole tile, small."""
         west, north = CORNERS["N00E006"]
         box = (west, north - 3, west + 3, north)
-        return rio_terrascope.read_bbox(self.origin + workload.path, box, max_size=workload.size)[0]
+        return rio_terrascope.read_bbox(self.origin + BIG, box, max_size=workload.size)[0]
 
     def mosaic(self, workload: Workload) -> np.ndarray:
         """Read a box over several tiles."""
@@ -72,52 +70,94 @@ class Ours:
 
     def warm(self, workload: Workload) -> list[np.ndarray]:
         """Read windows with plain rasterio, one after the other."""
-        return _one_by_one(self.origin, workload)
+        with rasterio.open(self.origin + BIG) as dataset:
+            return [dataset.read(window=window) for _, window in workload.windows()]
+
+    def copy(self, workload: Workload) -> list[np.ndarray]:
+        """Copy a tile into a file with the command, in this process."""
+        from rio_terrascope.cli import terrascope
+
+        west, north = CORNERS["N00E006"]
+        box = map(str, (west, north - 3, west + 3, north))
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["read", self.origin + BIG, "--bbox", *box, "-o", f"{folder}/copy.tif"]
+            terrascope(command, standalone_mode=False)
+        return []
 
 
 class Rasterio:
-    """Plain rasterio, with the token as a header and a set of recommended options."""
+    """Plain rasterio, with the token as a header and a set of recommended options.
+
+    Several files are read in threads, one file in as many `threads` as given, each with its own dataset.
+    """
 
     def __init__(self, origin: str, token: str, options: dict[str, str], threads: int = 1) -> None:
-        self.origin, self.token, self.options, self.threads = origin, token, options, threads
+        self.origin, self.threads = origin, threads
+        self._options = options | ({"GDAL_HTTP_HEADERS": f"Authorization: Bearer {token}"} if token else {})
 
     def run(self, workload: Workload) -> Callable[[], Any]:
         """Return the function to time."""
+        return lambda: self._in_env(getattr(self, workload.kind), workload)
 
-        def work() -> Any:
-            with rasterio.Env(GDAL_HTTP_HEADERS=f"Authorization: Bearer {self.token}", **self.options):
-                return getattr(self, workload.kind)(workload)
+    def _in_env(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with rasterio.Env(**self._options):
+            return function(*arguments)
 
-        return work
+    def _in_threads(self, function: Callable[..., Any], parts: Iterable[Any]) -> list[Any]:
+        with ThreadPoolExecutor(THREADS) as executor:
+            return list(executor.map(lambda part: self._in_env(function, part), parts))
 
-    def windows(self, workload: Workload) -> list[np.ndarray]:
-        """Read windows: sequentially within a file, in threads over several files."""
-        if len({path for path, _ in workload.requests}) == 1:
-            return _one_by_one(self.origin, workload)
-        with ThreadPoolExecutor(20) as executor:
-            return list(executor.map(self._window, workload.windows()))
+    def windows(self, workload: Workload) -> Any:
+        """Read windows, those of a file together."""
+        windows = workload.windows()
+        order = sorted(range(len(windows)), key=lambda number: windows[number][0])
+        count = THREADS if len({path for path, _ in windows}) > 1 else self.threads
+        found: list[Any] = [None] * len(windows)
 
-    def _window(self, request: tuple[str, Window]) -> np.ndarray:
-        with rasterio.open(self.origin + request[0]) as dataset:
-            return dataset.read(window=request[1])
+        def read(numbers: np.ndarray) -> None:
+            with contextlib.ExitStack() as stack:
+                last = None
+                for number in numbers.tolist():
+                    path, window = windows[number]
+                    if path != last:
+                        dataset, last = stack.enter_context(rasterio.open(self.origin + path)), path
+                    found[number] = dataset.read(window=window)
+
+        parts = np.array_split(order, count)
+        read(parts[0]) if count == 1 else self._in_threads(read, parts)
+        return workload.finish(found)
 
     def points(self, workload: Workload) -> np.ndarray:
-        """Sample points, one after the other."""
-        with rasterio.open(self.origin + workload.path) as dataset:
-            return np.array(list(dataset.sample(workload.coordinates())))
+        """Sample points, in threads after sorting them by block."""
+        points = workload.coordinates()
+        if self.threads == 1:
+            return self._sample(points)
+        west, north = CORNERS["N00E006"]
+        blocks = ((points - (west, north)) * (1, -1) / PIXEL / workload.block).astype(int)
+        order = np.lexsort(blocks.T)
+        values = np.empty((len(points), 1), np.uint8)
+        values[order] = np.concatenate(
+            self._in_threads(self._sample, np.array_split(points[order], self.threads))
+        )
+        return values
+
+    def _sample(self, points: np.ndarray) -> np.ndarray:
+        with rasterio.open(self.origin + BIG) as dataset:
+            return np.array(list(dataset.sample(points)))
 
     def overview(self, workload: Workload) -> np.ndarray:
         """Read a whole tile, small."""
-        with rasterio.open(self.origin + workload.path) as dataset:
+        with rasterio.open(self.origin + BIG) as dataset:
             return dataset.read(out_shape=(1, workload.size, workload.size))
 
     def mosaic(self, workload: Workload) -> np.ndarray:
         """Merge tiles."""
+        if self.threads > 1:
+            return self.windows(workload)
+        paths = [path for path, _ in workload.requests]
         with contextlib.ExitStack() as stack:
-            tiles = worldcover.tiles(workload.box, 2020, origin=self.origin)
-            return merge(
-                [stack.enter_context(rasterio.open(tile.url)) for tile in tiles], bounds=workload.box
-            )[0]
+            tiles = [stack.enter_context(rasterio.open(self.origin + path)) for path in paths]
+            return merge(tiles, bounds=workload.box)[0]
 
     warm = windows
 
@@ -125,15 +165,16 @@ class Rasterio:
 class AsyncGeotiff:
     """async-geotiff over obstore, with all reads concurrent."""
 
-    def __init__(self, origin: str, token: str) -> None:
-        from async_geotiff import GeoTIFF, Window
+    def __init__(self, origin: str, token: str, **client: Any) -> None:
+        from async_geotiff import GeoTIFF
         from obstore.store import HTTPStore
 
-        self._geotiff, self._window = GeoTIFF, Window
-        self.origin = origin
-        headers = {"Authorization": f"Bearer {token}"}
-        options = {"default_headers": headers, "allow_invalid_certificates": True, "allow_http": True}
-        self._store = HTTPStore(origin, client_options=options)
+        self._geotiff = GeoTIFF
+        client |= {
+            "default_headers": {"Authorization": f"Bearer {token}"},
+            "allow_invalid_certificates": True,
+        }
+        self._store = HTTPStore(origin, client_options=client)
 
     def run(self, workload: Workload) -> Callable[[], Any]:
         """Return the function to time."""
@@ -142,23 +183,24 @@ class AsyncGeotiff:
     async def _open(self, path: str) -> Any:
         return await self._geotiff.open(path.lstrip("/"), store=self._store)
 
-    async def windows(self, workload: Workload) -> list[np.ndarray]:
+    async def windows(self, workload: Workload) -> Any:
         """Read windows of one file or of several."""
-        paths = sorted({path for path, _ in workload.requests})
-        files = dict(zip(paths, await asyncio.gather(*map(self._open, paths)), strict=True))
-        reads = [self._read(files[path], window) for path, window in workload.requests]
-        return await asyncio.gather(*reads)
+        from async_geotiff import Window
 
-    async def _read(self, file: Any, window: tuple[int, int, int, int]) -> np.ndarray:
-        column, row, width, height = window
-        return (await file.read(window=self._window(column, row, width, height))).data
+        paths = {path for path, _ in workload.requests}
+        files = {path: asyncio.ensure_future(self._open(path)) for path in paths}
+
+        async def read(path: str, window: tuple[int, int, int, int]) -> np.ndarray:
+            return (await (await files[path]).read(window=Window(*window))).data
+
+        return workload.finish(await asyncio.gather(*(read(*request) for request in workload.requests)))
 
     async def points(self, workload: Workload) -> np.ndarray:
         """Fetch each block that points lie in, once, and pick the values."""
-        file = await self._open(workload.path)
-        rows, columns = _pixels(workload.coordinates())
-        block, _ = file.block_shapes[0]
-        blocks = sorted(set(zip((columns // block).tolist(), (rows // block).tolist(), strict=True)))
+        file = await self._open(BIG)
+        west, north = CORNERS["N00E006"]
+        columns, rows = ((workload.coordinates() - (west, north)) * (1, -1) / PIXEL).astype(int).T
+        block = workload.block
         values = np.empty((workload.points, 1), np.uint8)
         # without a limit, all decoded blocks of a tile would be in memory at once
         limit = asyncio.Semaphore(256)
@@ -169,42 +211,17 @@ class AsyncGeotiff:
                 here = np.flatnonzero((columns // block == x) & (rows // block == y))
                 values[here, 0] = data[rows[here] - y * block, columns[here] - x * block]
 
-        await asyncio.gather(*(pick(x, y) for x, y in blocks))
+        await asyncio.gather(*(pick(x, y) for x, y in sorted(workload.blocks()[BIG])))
         return values
 
     async def overview(self, workload: Workload) -> np.ndarray:
         """Read the overview that GDAL would, whole, and take the nearest pixels."""
-        file = await self._open(workload.path)
-        level = max(
-            (each for each in file.overviews if each.width >= workload.size), key=lambda each: -each.width
-        )
+        level = (await self._open(BIG)).overviews[workload.level]
         data = (await level.read()).data
         at = ((np.arange(workload.size) + 0.5) * level.width / workload.size).astype(int)
         return data[:, at][:, :, at]
 
-    async def mosaic(self, workload: Workload) -> np.ndarray:
-        """Read each tile's share and paste it."""
-        west, south, east, north = workload.box
-        size = round((east - west) * SIZE / 3)
-        result = np.zeros((1, size, size), np.uint8)
-
-        async def paste(tile: worldcover.Tile) -> None:
-            left, bottom, right, top = tile.bounds
-            share = (max(west, left), max(south, bottom), min(east, right), min(north, top))
-            transform = rasterio.transform.from_origin(left, top, 3 / SIZE, 3 / SIZE)
-            window = from_bounds(*share, transform).round()
-            file = await self._open(tile.url.removeprefix(self.origin))
-            data = await self._read(file, tuple(int(part) for part in window.flatten()))
-            row, column = round((north - share[3]) * SIZE / 3), round((share[0] - west) * SIZE / 3)
-            result[:, row : row + data.shape[1], column : column + data.shape[2]] = data
-
-        await asyncio.gather(*map(paste, worldcover.tiles(workload.box, 2020, origin=self.origin)))
-        return result
-
-    async def warm(self, workload: Workload) -> list[np.ndarray]:
-        """Read windows one after the other."""
-        file = await self._open(workload.path)
-        return [await self._read(file, window) for _, window in workload.requests]
+    mosaic = windows
 
 
 class Download:
@@ -215,19 +232,13 @@ class Download:
 
     def run(self, workload: Workload) -> Callable[[], Any]:
         """Return the function to time."""
-        if workload.kind == "mosaic":
-            paths = [
-                tile.url.removeprefix(self.origin)
-                for tile in worldcover.tiles(workload.box, 2020, origin=self.origin)
-            ]
-        else:
-            paths = sorted({path for path, _ in workload.requests}) or [workload.path]
+        paths = sorted({path for path, _ in workload.requests}) or [BIG]
 
         def work() -> Any:
             with tempfile.TemporaryDirectory() as folder:
                 with ThreadPoolExecutor(4) as executor:
                     list(executor.map(lambda path: self._download(path, folder), paths))
-                return getattr(Rasterio(folder, "", {}), workload.kind)(workload)
+                return Rasterio(folder, "", {}).run(workload)()
 
         return work
 
@@ -245,25 +256,16 @@ class Download:
 
 
 CONTENDERS: dict[str, Callable[[str, str], Any]] = {
-    "rio-terrascope": Ours,
+    URLLIB3: Ours,
+    HTTP2: Ours,
+    "async-geotiff + obstore": AsyncGeotiff,
+    "async-geotiff, HTTP/2": lambda origin, token: AsyncGeotiff(origin, token, http1_only=False),
+    "threads, EMPTY_DIR": lambda origin, token: Rasterio(origin, token, EMPTY_DIR, THREADS),
     "plain Env(GDAL_HTTP_HEADERS)": lambda origin, token: Rasterio(origin, token, {}),
     "leafmap's option": lambda origin, token: Rasterio(origin, token, EMPTY_DIR),
     "odc-stac's options": lambda origin, token: Rasterio(origin, token, ODC_STAC),
     "TiTiler's options": lambda origin, token: Rasterio(origin, token, TITILER),
-    "async-geotiff + obstore": AsyncGeotiff,
     "download first": Download,
     # shows the cost of the login: all else is equal, only the token reaches GDAL in another way
-    "static header": lambda origin, token: Rasterio(origin, token, PATH_OPTIONS | PROCESS_OPTIONS),
+    STATIC: lambda origin, token: Rasterio(origin, token, PATH_OPTIONS | PROCESS_OPTIONS),
 }
-
-
-def _one_by_one(origin: str, workload: Workload) -> list[np.ndarray]:
-    windows = workload.windows()
-    with rasterio.open(origin + windows[0][0]) as dataset:
-        return [dataset.read(window=window) for _, window in windows]
-
-
-def _pixels(coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    west, north = CORNERS["N00E006"]
-    columns = (coordinates[:, 0] - west) * SIZE / 3
-    return ((north - coordinates[:, 1]) * SIZE / 3).astype(int), columns.astype(int)

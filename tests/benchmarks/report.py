@@ -1,116 +1,132 @@
-"""The measurements as a table and a plot."""
+"""The measurements as tables and as a plot."""
 
-import argparse
 import platform
-from dataclasses import dataclass
+import re
 from pathlib import Path
+from typing import Any
 
 import rasterio
-from workloads import Workload
-
-OURS = "rio-terrascope"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A run of one contender on one workload."""
-
-    seconds: float
-    requests: int
-    connections: int
-    megabytes: float
-    memory: float
-    pixels: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.seconds:7.3f} s {self.requests:5} requests {self.connections:4} connections "
-            f"{self.megabytes:7.2f} MB, memory {self.memory:.0f} MB"
-        )
+from contenders import CONTENDERS
+from delay import PROFILES
+from server import SERVERS
+from targets import OURS, limit, middle
 
 
-Cells = dict[tuple[str, str], Cell]
+def write(results: dict[str, Any], judged: str, folder: Path) -> None:
+    """Write a run's section of README.md in place of its previous one, and of `home` the plot."""
+    line = ".".join(rasterio.__version__.split(".")[:2])
+    title = f"## {results['profile']}, {SERVERS[results['server']]}, rasterio {line}"
+    section = "\n\n".join(
+        [title, _conditions(results), _table(results), *_growth(results), f"```\n{judged}\n```"]
+    )
+    file = folder / "README.md"
+    text = file.read_text() if file.exists() else (Path(__file__).parent / "README.md").read_text()
+    before, *sections = (each.strip() for each in re.split(r"(?m)^(?=## )", text))
+    kept = [each for each in sections if each.partition("\n")[0] != title]
+    file.write_text("\n\n".join([before, *sorted([*kept, section], key=_order)]) + "\n")
+    if (results["profile"], results["server"]) == ("home", "http2"):
+        _plot(results, folder / "results.png")
 
 
-def table(
-    workloads: list[Workload], contenders: list[str], cells: Cells, server: str, options: argparse.Namespace
-) -> str:
-    """Write the table: seconds (and the ratio to ours), then requests / connections / MB."""
-    shown = [name for name in contenders if any((w.name, name) in cells for w in workloads)]
-    lines = [
-        f"Median of {options.repetitions} alternating runs, each in a process of its own, over {server}, "
-        f"{options.round_trip:g} ms round trip; rasterio {rasterio.__version__} (GDAL "
-        f"{rasterio.__gdal_version__}), Python {platform.python_version()}. A cell: seconds (as a multiple "
-        f"of {OURS}'s), then requests / connections / MB received. What took longer than 20 s was measured "
-        "once. The pixels were identical in every run.",
+def _order(section: str) -> tuple[int, ...]:
+    """Sort the sections of runs by link and server, after all other sections."""
+    link, *server = section.partition("\n")[0].removeprefix("## ").split(", ")
+    places = [list(PROFILES), list(SERVERS.values())]
+    return tuple(
+        place.index(word) if word in place else -1
+        for place, word in zip(places, [link, *server], strict=False)
+    )
+
+
+def _conditions(results: dict[str, Any]) -> str:
+    return (
+        f"Median of {results['repeat']} alternating runs. {results['nginx']}, rasterio "
+        f"{rasterio.__version__} (GDAL {rasterio.__gdal_version__}), Python {platform.python_version()}. "
+        "A cell: seconds, then requests / connections / MB of bodies."
+    )
+
+
+def _rows(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _table(results: dict[str, Any]) -> str:
+    shown = [name for name in CONTENDERS if any(name in runs for runs in results["runs"].values())]
+    rows = []
+    for workload, runs in results["runs"].items():
+        facts = results["workloads"][workload]
+        floor = "-" if workload == "warm" else f"{limit(results, workload):.2f}<br>{facts['bytes'] / 1e6:.1f}"
+        cells = [_cell(runs.get(name, []), bold=name in OURS) for name in shown]
+        rows.append([facts["title"], f"{facts['blocks']:,}", floor, *cells])
+    return _rows(["workload", "blocks", "limit, MB", *shown], rows)
+
+
+def _cell(runs: list[dict[str, Any]], *, bold: bool) -> str:
+    run = middle(runs)
+    if run is None:
+        return "fails" if runs else "-"
+    seconds = f"**{run['seconds']:.2f}**" if bold else f"{run['seconds']:.2f}"
+    refused = f" ({run['refused']} refused)" if run["refused"] else ""
+    return f"{seconds}<br>{run['requests']}{refused} / {run['connections']} / {run['bytes'] / 1e6:.1f}"
+
+
+def _growth(results: dict[str, Any]) -> list[str]:
+    """Return the table of how time and memory grow, where they were measured."""
+    rows = []
+    for workload, found in results["growth"].items():
+        facts = results["workloads"][workload]
+        for name, runs in found.items():
+            run = middle(runs)
+            values = ["fails"] * 6
+            if run is not None:
+                values = [f"{run['seconds']:.2f}", f"{run['requests']:,}", str(run["connections"])]
+                values += [f"{run['bytes'] / 1e6:.1f}", f"{run['memory']:.0f}", f"{run['cpu']:.1f}"]
+            rows.append([facts["title"], f"{facts['blocks']:,}", name, *values])
+    header = [
+        "work",
+        "blocks",
         "",
-        f"| workload | {' | '.join(shown)} |",
-        f"| --- |{' --- |' * len(shown)}",
+        "seconds",
+        "requests",
+        "connections",
+        "MB",
+        "peak memory, MB",
+        "CPU seconds",
     ]
-    for workload in workloads:
-        row = []
-        for name in shown:
-            cell = cells.get((workload.name, name))
-            if cell is None:
-                row.append("-")
-                continue
-            ours = cells.get((workload.name, OURS))
-            ratio = "" if ours is None or name == OURS else f" (x{cell.seconds / ours.seconds:.2f})"
-            bold = "**" if name == OURS else ""
-            row.append(
-                f"{bold}{cell.seconds:.2f}{bold}{ratio}<br>"
-                f"{cell.requests} / {cell.connections} / {cell.megabytes:.1f}"
-            )
-        lines.append(f"| {workload.title} | {' | '.join(row)} |")
-    return "\n".join(lines) + "\n"
+    return [_rows(header, rows)] if rows else []
 
 
-def growth_table(grown: list[tuple[Workload, Cell]]) -> str:
-    """Write the table of how time, requests and memory grow with the amount of data."""
-    if not grown:
-        return ""
-    lines = [
-        "",
-        f"How {OURS} grows, one run each:",
-        "",
-        "| work | blocks touched | seconds | requests | MB | most memory, MB |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {workload.title} | {workload.blocks()} | {cell.seconds:.2f} | {cell.requests} | "
-        f"{cell.megabytes:.1f} | {cell.memory:.0f} |"
-        for workload, cell in grown
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def plot(workloads: list[Workload], contenders: list[str], cells: Cells, path: Path) -> None:
-    """Plot the seconds, with a group of bars for each workload."""
+def _plot(results: dict[str, Any], path: Path) -> None:
+    """Plot the seconds, with a panel for each workload."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    colors = {
-        OURS: "#0072b2", "plain Env(GDAL_HTTP_HEADERS)": "#999999", "leafmap's option": "#bbbbbb",
-        "odc-stac's options": "#d0d0d0", "TiTiler's options": "#777777", "async-geotiff + obstore": "#e69f00",
-        "download first": "#cc79a7", "static header": "#009e73",
-    }  # fmt: skip
-    columns = 2
-    rows = -(-len(workloads) // columns)
-    figure, grid = pyplot.subplots(rows, columns, figsize=(11, 1.75 * rows), layout="constrained")
+    workloads = [name for name in results["runs"] if name not in ("warm", "window-real")]
+    names = [name for name in CONTENDERS if any(name in results["runs"][each] for each in workloads)][::-1]
+    colors = ["#0072b2" if name in OURS else "#e69f00" if "async" in name else "#aaaaaa" for name in names]
+    rows = -(-len(workloads) // 2)
+    figure, grid = pyplot.subplots(rows, 2, figsize=(11, 2.3 * rows), sharey=True, layout="constrained")
     for axes, workload in zip(grid.flat, workloads, strict=False):
-        names = [name for name in contenders if (workload.name, name) in cells][::-1]
-        seconds = [cells[workload.name, name].seconds for name in names]
-        bars = axes.barh(names, seconds, color=[colors[name] for name in names])
-        axes.bar_label(bars, [f"{value:.2f} s" for value in seconds], padding=3, fontsize=8)
-        axes.set_title(workload.title, fontsize=10, loc="left", fontweight="bold")
+        runs = [middle(results["runs"][workload].get(name, [])) for name in names]
+        seconds = [run["seconds"] if run else 0 for run in runs]
+        right = min(max(seconds), 5 * sorted(seconds)[len(seconds) // 4])  # what is far slower is cut off
+        bars = axes.barh(names, [min(value, right) for value in seconds], color=colors)
+        labels = [f"{'» ' * (value > right)}{value:.2f} s" if value else "fails" for value in seconds]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
+        axes.axvline(limit(results, workload), color="black", linewidth=1, linestyle=":")
+        axes.set_title(results["workloads"][workload]["title"], fontsize=10, loc="left", fontweight="bold")
         axes.tick_params(labelsize=8)
-        axes.set_xlim(0, max(seconds) * 1.18)
+        axes.set_xlim(0, right * 1.2)
         axes.xaxis.set_visible(False)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
     for axes in list(grid.flat)[len(workloads) :]:
         axes.set_visible(False)
-    figure.suptitle("Seconds for the same pixels (shorter is better)", fontsize=12)
+    figure.suptitle(
+        "Seconds for the same pixels at 100 Mbit/s and 40 ms (dotted: the limit; »: cut off)",
+        fontsize=12,
+    )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
