@@ -13,6 +13,7 @@ from rio_terrascope.sandbox.process import INSTALL
 
 OPTIONAL = (
     *("starlette", "uvicorn", "joserfc", "shapely"),  # [sandbox]
+    *("h2", "hpack"),  # [http2]
     *("distributed", "dask", "pystac", "pystac_client", "keyring", "PIL", "matplotlib", "xarray"),
 )
 LOOK = """

@@ -11,7 +11,7 @@ PACKAGE = Path(rio_terrascope.__file__).parent
 
 # From the bottom up: a file or folder imports from lower rows, and from its own row if that makes no circle.
 ROWS = (
-    ("errors", "certificates", "private_files", "secret", "sandbox"),
+    ("errors", "certificates", "private_files", "secret", "sandbox", "threads"),
     ("settings",),
     ("http", "gdal"),
     ("auth", "stac"),

@@ -102,5 +102,6 @@ def test_the_table_of_commands_is_complete():
 
 def test_the_settings_table_tells_the_defaults():
     settings = Settings()
-    for default in (settings.token_url, settings.client_id, *settings.origins, CATALOGUE_URL):
+    defaults = (settings.token_url, settings.client_id, *settings.origins, CATALOGUE_URL)
+    for default in (*defaults, settings.max_connections):
         assert f"`{default}`" in README

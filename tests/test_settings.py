@@ -72,6 +72,20 @@ def test_origins_refused(origin):
         Settings(origins=(origin,))
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "٣"])
+def test_limits_of_connections_refused(value):
+    with pytest.raises(SettingsError, match="a whole number above 0"):
+        Settings.from_environ({"TERRASCOPE_MAX_CONNECTIONS": value})
+
+
+def test_limits_of_connections():
+    assert Settings().max_connections == 16
+    assert Settings.from_environ({"TERRASCOPE_MAX_CONNECTIONS": "4"}).max_connections == 4
+    assert Settings.from_environ({"TERRASCOPE_MAX_CONNECTIONS": "4"}, max_connections=2).max_connections == 2
+    with pytest.raises(SettingsError, match="max_connections is 0"):
+        Settings(max_connections=0)
+
+
 def test_no_origin_at_all_and_a_bare_string():
     with pytest.raises(SettingsError, match="no origin"):
         Settings(origins=())
