@@ -134,7 +134,7 @@ def test_the_same_without_a_login(sandbox, local):
     seen = sample(sandbox.other_url("?open"), points, max_workers=2)
     assert seen.data.tolist() == [values.tolist() for values in local.sample(points)]
     requests = sandbox.requests("other")  # for the header and the blocks; none to look first
-    assert 2 <= len(requests) <= 3
+    assert 1 <= len(requests) <= 3
     assert {(request.method, request.authorization) for request in requests} == {("GET", "none")}
 
 

@@ -177,7 +177,7 @@ class Origin:
         """
         threads = [thread for found, (_, thread) in self._running.items() if found.asker is request.asker]
         free, used = self._transport(request.steps).established(threads)
-        starting = self._under_way - len(self._running)  # they will take the free ones
+        starting = int(request.asker.under_way) - len(threads)  # they will take the free ones
         return free > starting or waiting > used + min(free, starting)
 
     def open_connections(self, asker: Asker, steps: Steps, count: int) -> None:
