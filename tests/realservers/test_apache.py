@@ -60,7 +60,7 @@ def test_an_open_dataset_reads_on_over_many_lifetimes(apache, identity, local):
             time.sleep(0.05)
     assert set(identity.requests()) == {"password 200", "refresh_token 200"}
     assert identity.requests().count("password 200") == 1
-    assert statuses(apache) == {"200", "206"}
+    assert statuses(apache) <= {"200", "206"}
     assert len(apache.requests()) > 20
     assert {line.split()[-1] for line in apache.requests()} == {"researcher"}
 
@@ -71,7 +71,7 @@ def test_many_windows_at_once(apache, identity, local):
     with terrascope_env():
         for window, pixels in zip(windows, read_windows([(url, w) for w in windows]), strict=True):
             np.testing.assert_array_equal(pixels.squeeze(), local.read(1, window=window))
-    assert statuses(apache) == {"200", "206"}
+    assert statuses(apache) <= {"200", "206"}
 
 
 def test_a_refused_password_is_sent_once(apache, identity):

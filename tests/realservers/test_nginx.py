@@ -31,7 +31,7 @@ def test_one_variable_is_enough(nginx, identity, authority, monkeypatch, local, 
         with env.open(url) as src:
             assert_same_pixels(src, local, some_windows(3))
     assert identity.requests()[:2] == ["password 200", "refresh_token 200"]
-    assert statuses(nginx) == {"200", "206"}
+    assert statuses(nginx) <= {"200", "206"}
 
 
 def test_without_the_variable_nothing_is_sent(nginx, identity):
@@ -65,7 +65,7 @@ def test_many_windows_over_several_lifetimes(trusted, identity, local):
     with terrascope_env():
         while identity.requests().count("refresh_token 200") < 2:
             assert_windows_right(url, local, windows)
-    assert statuses(trusted) == {"200", "206"}
+    assert statuses(trusted) <= {"200", "206"}
 
 
 def test_an_endpoint_that_ends_the_old_token_at_once(tiles, authority, monkeypatch, trusted, local):
@@ -81,7 +81,7 @@ def test_an_endpoint_that_ends_the_old_token_at_once(tiles, authority, monkeypat
         with terrascope_env():
             while strict.requests().count("refresh_token 200") < 3:
                 assert_windows_right(url, local, windows)
-        assert statuses(nginx) - {"401"} == {"200", "206"}
+        assert statuses(nginx) - {"401"} <= {"200", "206"}
         assert strict.requests().count("password 200") == 1
 
 
@@ -141,7 +141,7 @@ def test_apache_through_the_proxy(trusted, apache, identity, proxy, monkeypatch,
                 assert_same_pixels(src, local, some_windows(3))
             assert connects(proxy, server) >= 1
     assert connects(proxy, trusted.login_url) == len(identity.requests())
-    assert statuses(apache) == statuses(trusted) == {"200", "206"}
+    assert statuses(apache) == statuses(trusted) <= {"200", "206"}
 
 
 def test_a_gdal_program_uses_the_proxy_too(trusted, identity, proxy, monkeypatch):
