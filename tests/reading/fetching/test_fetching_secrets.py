@@ -10,6 +10,7 @@ import rasterio
 from raw_server import response
 from rio_terrascope import terrascope_env
 from rio_terrascope.reading.fetching import Fetcher
+from rio_terrascope.reading.fetching.answers import Steps
 
 SIGNATURE = "s1gnature-of-mine"
 RANGES = [(n * 3000, 100) for n in range(20)]
@@ -72,3 +73,12 @@ def test_an_error_can_be_pickled(raw, fetch):
     server = raw(lambda request, connection: response(404))
     (one,) = fetch(server.url, (0, 10))
     assert str(pickle.loads(pickle.dumps(one.error))) == str(one.error)
+
+
+def test_what_may_hold_a_token_cannot_be_pickled(sandbox, fetch, fetcher):
+    with terrascope_env():
+        source = fetcher.open(sandbox.url())
+        (fetched,) = fetch(source, (0, 100))
+        for thing in (source, source.options, fetched, Steps(source, 0, 10)):
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(thing)

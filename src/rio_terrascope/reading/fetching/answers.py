@@ -98,6 +98,9 @@ class Steps:
         self._token: Token | None = None  # the last one that was sent
         self.aim()
 
+    def __reduce__(self) -> str:
+        raise TypeError("steps cannot be pickled: they hold a token")
+
     def aim(self) -> None:
         """Choose the URL to begin with: the target that other requests were led to, if it is known."""
         if self._redirects == 0:

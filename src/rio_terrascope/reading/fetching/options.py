@@ -84,6 +84,9 @@ class Options:
     user_agent: str | None
     headers: Mapping[str, SecretText] = field(default_factory=dict, repr=False, hash=False)
 
+    def __reduce__(self) -> str:
+        raise TypeError("options cannot be pickled: they may hold credentials")
+
     @property
     def of_connection(self) -> tuple[object, ...]:
         """What all requests on one connection have in common."""

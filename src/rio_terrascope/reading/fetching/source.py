@@ -67,6 +67,9 @@ class Source:
     def __repr__(self) -> str:
         return f"<Source {shown(self.url)}>"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a Source cannot be pickled: its options may hold credentials")
+
     def token_for(self, url: str) -> Token | None:
         """Return the token that a request for a URL is sent with: at the file's own origin only.
 
