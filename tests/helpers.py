@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from rasterio.windows import Window
 
@@ -23,6 +24,20 @@ RIO = TSREAD.with_name("rio")
 
 # in the tile N00E006, where all blocks have data: column, row, width, height
 LAND = (4700, 30500, 5200, 5400)
+
+# short waits, so that the tests of faults are quick
+SOON = {
+    "GDAL_HTTP_CONNECTTIMEOUT": 1,
+    "GDAL_HTTP_RETRY_DELAY": 0.02,
+    "GDAL_HTTP_LOW_SPEED_TIME": 1,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 2000,
+}
+HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
+
+
+def case(what, sees, requests, prepare):
+    """One fault, one row of README's table."""
+    return pytest.param(prepare, id=what, marks=pytest.mark.fault(what, sees=sees, requests=requests))
 
 
 def keep_no_blocks():

@@ -9,22 +9,10 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
+from helpers import HTML, SOON, case
 from rio_terrascope import AccessDeniedError, TerrascopeError, read_windows, sample, terrascope_env
 
-# short waits, so that the tests are quick
-SOON = {
-    "GDAL_HTTP_CONNECTTIMEOUT": 1,
-    "GDAL_HTTP_RETRY_DELAY": 0.02,
-    "GDAL_HTTP_LOW_SPEED_TIME": 1,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 2000,
-}
-HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
 BLOCK, COUNT = 256, 16  # 16 blocks in a row; each window is one of them
-
-
-def case(what, sees, requests, prepare):
-    """One fault, one row of README's table."""
-    return pytest.param(prepare, id=what, marks=pytest.mark.fault(what, sees=sees, requests=requests))
 
 
 @pytest.fixture(scope="module")

@@ -11,24 +11,9 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from helpers import tokens_sent
+from helpers import HTML, SOON, case, tokens_sent
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env, worldcover
 from rio_terrascope.opening import look
-
-# short waits, so that the tests are quick
-SOON = {
-    "GDAL_HTTP_CONNECTTIMEOUT": 1,
-    "GDAL_HTTP_RETRY_DELAY": 0.02,
-    "GDAL_HTTP_LOW_SPEED_TIME": 1,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 2000,
-}
-HTML = {"body": "<html>Log in</html>", "content_type": "text/html"}
-
-
-def case(what, sees, requests, prepare):
-    """One fault, one row of README's table."""
-    return pytest.param(prepare, id=what, marks=pytest.mark.fault(what, sees=sees, requests=requests))
-
 
 LASTING = [
     case("401 with a valid token", '`AccessDeniedError`: "401"', "3", lambda s: s.fail(401, times=None)),

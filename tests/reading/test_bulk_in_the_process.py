@@ -21,7 +21,7 @@ from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, ter
 BLOCKS = [Window(256 * (n % 8), 256 * (n // 8), 256, 256) for n in range(0, 64, 2)]  # of `noise`; none touch
 HEADER, FIRST_BLOCK = 1, 2000  # offsets behind the beginning of each
 MOST = 16  # connections
-BACK = 0.5  # seconds until the caller has to be back
+BACK = 0.5  # seconds until the caller must be back
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from rasterio.windows import Window
 
 from rio_terrascope import read_windows
 from rio_terrascope.reading import engine as engine_module
+from rio_terrascope.reading import pieces as pieces_module
 from rio_terrascope.reading import tiff
 from rio_terrascope.reading.engine import Engine
 from rio_terrascope.reading.jobs import Ready, Request
@@ -222,3 +223,37 @@ def test_a_raster_is_looked_at_and_read(url, noise):
         parts = [Part.of(window, [1]) for window in some_windows(5)]
         for part, pixels in zip(parts, raster.read(parts, Part.read), strict=True):
             np.testing.assert_array_equal(pixels, local.read(window=part.window))
+
+
+def test_ranges_that_fail_after_nobody_needs_them(server, inside, noise, monkeypatch):
+    """A window over four blocks fails with the first. The others come later, when its file is let go of."""
+    monkeypatch.setattr(engine_module, "_MOST_IDLE", 0)
+    monkeypatch.setattr(pieces_module, "_MOST_UNUSED", 0)
+    broken = server.add_file(noise, "broken.tif")
+    good = server.add_file(noise, "good.tif")
+    over_four = Window(0, 0, 2048, 2048)
+    server.fail(404, times=None, match="broken", skip=1)
+    requests = [
+        work
+        for window in some_windows(20)
+        for work in (request(broken, over_four, otherwise=lambda error: None), request(good, window))
+    ]
+    with Engine() as engine, rasterio.open(noise) as local:
+        results = list(engine.run(requests))
+        for window, pixels in zip(some_windows(20), results[1::2], strict=True):
+            np.testing.assert_array_equal(pixels, local.read(window=window))
+    assert results[::2] == [None] * 20
+
+
+def test_a_range_that_fails_when_unused_is_forgotten_once(monkeypatch):
+    monkeypatch.setattr(pieces_module, "_MOST_UNUSED", 10)
+    pieces = pieces_module.Pieces()
+    first, _ = pieces.use("file", (0, 6))
+    pieces.release(first)
+    pieces.drop(first)
+    again, is_new = pieces.use("file", (0, 6))
+    assert is_new
+    for offset in (100, 200, 300):
+        other, _ = pieces.use("file", (offset, 6))
+        pieces.release(other)
+    assert pieces.find("file", (0, 6)) is again

@@ -14,7 +14,7 @@ How it works, by the example of ``sample(urls, points)``:
    and the block of each point, and requests each block that has points.
 6. `blocks` says which bytes of the file that is. `engine` asks for many blocks at once, but not for more
    than its share of the memory.
-7. `fetching` joins neighbours to one request, and returns the bytes as they come.
+7. `fetching` joins neighbours to one request, and returns each range when it has come.
 8. `decode` lets GDAL open header and blocks, from memory, in a thread. `parts` reads the pixels, `masks`
    says which of them hold data.
 9. `sampling` puts the values in their places.

@@ -302,7 +302,9 @@ class Engine:
             if isinstance(event, list):
                 for job in event:
                     self._finish(job)
-            elif (remote := self._by_source[event.source]).awaits(event.offset, event.length):
+            elif (remote := self._by_source.get(event.source)) is None:
+                continue  # its file was let go of, after another range had failed
+            elif remote.awaits(event.offset, event.length):
                 self._take_header(remote, event)
             else:
                 self._take(remote, event)

@@ -45,9 +45,7 @@ class Pieces:
         is_new = piece is None
         if piece is None:
             piece = self._pieces[key] = Piece(key)
-        elif piece in self._unused:
-            del self._unused[piece]
-            self._unused_bytes -= range_[1]
+        self._take_up(piece)
         piece.users += 1
         return piece, is_new
 
@@ -63,11 +61,16 @@ class Pieces:
         self._unused[piece] = None
         self._unused_bytes += piece.key[1][1]
         while self._unused_bytes > _MOST_UNUSED:
-            oldest = next(iter(self._unused))
-            del self._unused[oldest], self._pieces[oldest.key]
-            self._unused_bytes -= oldest.key[1][1]
+            self.drop(next(iter(self._unused)))
 
     def drop(self, piece: Piece) -> None:
         """Forget a range, so that the next user gets it again."""
+        self._take_up(piece)
         if self._pieces.get(piece.key) is piece:
             del self._pieces[piece.key]
+
+    def _take_up(self, piece: Piece) -> None:
+        """Take a range off the unused ones, if it is there."""
+        if piece in self._unused:
+            del self._unused[piece]
+            self._unused_bytes -= piece.key[1][1]

@@ -36,7 +36,7 @@ def test_four_at_a_time(raw, fetch, fetcher, counts):
         return response(429) if busy > 4 else server.part(request)
 
     server = raw(answer)
-    # to be refused while others succeed is no reason to give up
+    # to be refused while others succeed is not a reason to give up
     with rasterio.Env(GDAL_HTTP_MAX_RETRY=0 if counts == "requests" else 3, GDAL_HTTP_RETRY_DELAY=0.02):
         source = fetcher.open(server.url)
     fetcher.ask(source, [(0, 1000)])
