@@ -29,6 +29,7 @@ from rio_terrascope.reading.parts import Part
 from rio_terrascope.reading.raster import Raster
 
 BLOCK = 512  # rows and columns of the output's blocks: GDAL's default for COGs
+_THREADS = 2  # that compress; each takes up to 15 MB
 _TILE_BLOCK = 1024  # rows and columns of a WorldCover tile's blocks
 
 
@@ -185,7 +186,7 @@ def cog(path: str | os.PathLike[str], **profile: Any) -> Iterator[Any]:
     predictor = {"i": "standard", "u": "no", "f": "floating_point"}.get(np.dtype(profile["dtype"]).kind, "no")
     with (
         written_whole(path) as whole,
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="ALL_CPUS"),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS=_THREADS),
     ):
         base = whole.with_name(f"{whole.name}.base")
         with rasterio.open(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rio_terrascope.reading.raster import Raster
     from rio_terrascope.settings import Settings
 
-CACHE = 32 * 2**20  # bytes of decoded blocks; GDAL's default is 5 % of the memory
+CACHE = 16 * 2**20  # bytes of decoded blocks; GDAL's default is 5 % of the memory
 
 
 def token_source(settings: "Settings") -> "TokenSource":

@@ -45,6 +45,7 @@ _MOST_AHEAD = 1024  # requests that are taken before the results of earlier ones
 _MOST_FETCHED = 16 * 2**20  # bytes of blocks that are under way, or wait to be decoded
 _MOST_DECODED = 16 * 2**20  # bytes of arrays that are being read, or wait to be taken
 _MOST_IDLE = 16 * 2**20  # bytes of headers that no request needs at present
+_MOST_DECODERS = 8  # each takes memory, and its share of Python's global lock, however many cores there are
 _TOGETHER = 8  # windows for which a file is opened once
 
 
@@ -89,7 +90,7 @@ class Engine:
     def _start_threads(self) -> None:
         self._process = os.getpid()
         self._batches: queue.SimpleQueue[tuple[Remote, list[Job]] | None] = queue.SimpleQueue()
-        self._decoders = [Thread(target=self._decode_batches, daemon=True) for _ in range(_cores())]
+        self._decoders = [Thread(target=self._decode_batches, daemon=True) for _ in range(_decoders())]
         for decoder in self._decoders:
             decoder.start()
         self._others = ThreadPoolExecutor(self._max_workers or 16, thread_name_prefix="rio-terrascope-read")
@@ -406,5 +407,6 @@ class Engine:
         job.is_done = True
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _decoders() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_DECODERS)

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 # coordinate 6 + 7 / 12000 is on an edge, but in floating point it is off by about 1e-10 of a pixel.
 ON_THE_EDGE = 1e-6
 
-BYTES_AT_ONCE = 4 * 2**20  # in one read: 4 blocks of WorldCover
+BYTES_AT_ONCE = 2**20  # in one read: a block of WorldCover
 
 _CHUNK = 100_000  # points reprojected at once, because rasterio makes Python lists of them
 
@@ -113,10 +113,10 @@ def block_windows(
 
 
 def cut_window(window: Window, block_shape: tuple[int, int], pixel_bytes: int) -> Iterator[Window]:
-    """Cut a window along block edges into reads of at most 4 MiB, but at least one block.
+    """Cut a window along block edges into reads of at most 1 MiB, but at least one block.
 
-    Each read is as wide as possible, because the blocks of a row follow each other in the file and GDAL
-    fetches them in one request.
+    Each read is as wide as possible, because the blocks of a row follow each other in the file, and are
+    fetched in one request.
 
     Parameters
     ----------
