@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from helpers import in_child, tokens_sent
 from raw_server import RawServer
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env
+from rio_terrascope.reading.fetching import origin
 
 BLOCKS = [Window(256 * (n % 8), 256 * (n // 8), 256, 256) for n in range(0, 64, 2)]  # of `noise`; none touch
 HEADER, FIRST_BLOCK = 1, 2000  # offsets behind the beginning of each
@@ -76,7 +77,8 @@ def interrupt_when(server, condition, sent):
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
 @pytest.mark.parametrize("stage", ["header", "blocks"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_ctrl_c_while_the_server_hangs(noise, way, stage):
+def test_ctrl_c_while_the_server_hangs(noise, monkeypatch, way, stage):
+    monkeypatch.setattr(origin, "IDLE_SECONDS", 0.1)  # connections that were not needed stay for so long
     offset, asked = (0, 1) if stage == "header" else (HEADER, 3)
     sent = []
     with stuck_after(offset, noise) as server:
