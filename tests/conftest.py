@@ -1,5 +1,6 @@
 """Shared by all tests: tiles, and sandboxes in place of Terrascope."""
 
+import fcntl
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import rasterio
 from rio_terrascope.auth.oidc import refusals
 from rio_terrascope.gdal import cache
 from rio_terrascope.sandbox import Sandbox
+from rio_terrascope.sandbox.paths import SYNTHETIC_TILES, worldcover_path
 from rio_terrascope.sandbox.tile import write_tile
 
 NAMES = [f"ESA_WorldCover_10m_{year}_N00E006_Map.tif" for year in ("2020_v100", "2021_v200")]
@@ -41,14 +43,35 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def tiles(tmp_path_factory):
+def synthetic_tile(tmp_path_factory):
+    """Make a synthetic tile, which takes seconds, once for all workers of pytest-xdist."""
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "tiles"
+    folder.mkdir(exist_ok=True)
+
+    def make(year, name):
+        file = folder / Path(worldcover_path(year, name)).name
+        with open(f"{file}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                write_tile(file, year=year, name=name)
+        return file
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiles(synthetic_tile):
     """The WorldCover tiles N00E006 of 2020 and 2021: ESA's if available, otherwise synthetic ones."""
     if HAS_ESA_TILES:
         return [ESA_TILES / name for name in NAMES]
-    files = [tmp_path_factory.mktemp("tiles") / name for name in NAMES]
-    for file, year in zip(files, (2020, 2021), strict=True):
-        write_tile(file, year=year)
-    return files
+    return [synthetic_tile(year, "N00E006") for year in (2020, 2021)]
+
+
+@pytest.fixture(scope="session")
+def four_tiles(synthetic_tile):
+    """The synthetic tiles that a sandbox serves if it is given none."""
+    return [synthetic_tile(*tile) for tile in SYNTHETIC_TILES]
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,9 @@ README = (PROJECT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def as_shipped():
-    """The sandbox as a reader starts it, without options."""
-    with Sandbox() as server:
+def as_shipped(four_tiles):
+    """The sandbox as a reader starts it, without options, except that its tiles are there already."""
+    with Sandbox(tiles=four_tiles) as server:
         yield server
 
 

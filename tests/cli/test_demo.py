@@ -24,11 +24,30 @@ def tsread(*arguments, **options):
     )
 
 
+def ended(process):
+    """Wait for a demo, and return what it has printed."""
+    stdout, stderr = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
 @pytest.fixture(scope="module")
-def demo(tiles, tmp_path_factory):
-    """A run of the demo on the tile, and its picture."""
-    picture = tmp_path_factory.mktemp("demo") / "land.png"
-    return tsread("demo", "--tile", tiles[0], "-o", picture), picture
+def demos(tiles, tmp_path_factory):
+    """The demo on the tile, and in a folder without one: both at once, because they mostly sleep."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "quicklook.png").touch()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([TSREAD, "demo", "--tile", tiles[0], "-o", folder / "land.png"], **pipes) as given,
+        subprocess.Popen([TSREAD, "demo"], cwd=folder, **pipes) as made,
+    ):
+        yield ended(given), ended(made), folder
+
+
+@pytest.fixture(scope="module")
+def demo(demos):
+    """The run of the demo on the tile, and its picture."""
+    given, _made, folder = demos
+    return given, folder / "land.png"
 
 
 def test_demo_reports_in_six_lines(demo):
@@ -60,12 +79,11 @@ def test_demo_draws_the_land_in_worldcovers_colours(demo, tiles):
         assert (pixels == 0).mean() < 0.95
 
 
-def test_demo_needs_no_tile_and_can_be_run_again(tmp_path):
-    (tmp_path / "quicklook.png").touch()
-    done = tsread("demo", cwd=tmp_path)
+def test_demo_needs_no_tile_and_can_be_run_again(demos):
+    _given, done, folder = demos
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "quicklook-2.png").stat().st_size > 1000
-    assert (tmp_path / "quicklook.png").stat().st_size == 0
+    assert (folder / "quicklook-2.png").stat().st_size > 1000
+    assert (folder / "quicklook.png").stat().st_size == 0
 
 
 def test_demo_does_not_overwrite_a_picture(tmp_path):

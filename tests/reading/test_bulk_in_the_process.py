@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from helpers import in_child, tokens_sent
 from raw_server import RawServer
 from rio_terrascope import TerrascopeError, read_bbox, read_windows, sample, terrascope_env
+from rio_terrascope.reading.fetching import Fetcher, origin
 
 BLOCKS = [Window(256 * (n % 8), 256 * (n // 8), 256, 256) for n in range(0, 64, 2)]  # of `noise`; none touch
 HEADER, FIRST_BLOCK = 1, 2000  # offsets behind the beginning of each
@@ -76,7 +77,8 @@ def interrupt_when(server, condition, sent):
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
 @pytest.mark.parametrize("stage", ["header", "blocks"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_ctrl_c_while_the_server_hangs(noise, way, stage):
+def test_ctrl_c_while_the_server_hangs(noise, monkeypatch, way, stage):
+    monkeypatch.setattr(origin, "IDLE_SECONDS", 0.1)  # connections that were not needed stay for so long
     offset, asked = (0, 1) if stage == "header" else (HEADER, 3)
     sent = []
     with stuck_after(offset, noise) as server:
@@ -174,6 +176,23 @@ def test_forking_while_windows_are_read(sandbox, noise, pixels, what):
     assert_right(seen, pixels)
     assert childs
     assert not childs & (mine | {request.connection for request in sandbox.requests("data")})
+
+
+@forks[0]
+@forks[1]
+def test_a_childs_threads_may_be_faster_than_the_child(sandbox, noise, pixels, monkeypatch):
+    """They have read what the parent had fetched before the child waits for it."""
+    url = sandbox.add_file(noise, "noise.tif")
+    with terrascope_env():
+        arrays, _ = in_steps(url, 3)
+
+        def in_the_child():
+            wait = Fetcher.next
+            monkeypatch.setattr(Fetcher, "next", lambda *a, **o: time.sleep(0.1) or wait(*a, **o))
+            assert_right(arrays, pixels, BLOCKS[3:])
+
+        in_child(in_the_child, seconds=30)
+        arrays.close()
 
 
 EXIT = """

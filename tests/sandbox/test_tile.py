@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -20,19 +19,9 @@ from .conftest import login
 
 
 @pytest.fixture(scope="module")
-def default() -> Iterator[dict[str, pathlib.Path]]:
-    """The files of a sandbox with the default tiles, by year and name."""
-    with Sandbox() as sandbox:
-        token = login(sandbox)["access_token"]
-        files = {}
-        for url in sandbox.urls:
-            head = requests.head(url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
-            assert head.status_code == 200
-            file = sandbox.file(url)
-            assert int(head.headers["Content-Length"]) == file.stat().st_size
-            files["_".join(file.stem.split("_")[3:6:2])] = file
-        yield files
-    assert not file.parent.exists()
+def default(four_tiles: list[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """The default tiles, by year and name."""
+    return {"_".join(file.stem.split("_")[3:6:2]): file for file in four_tiles}
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +38,28 @@ def test_two_tiles_of_both_years(default: dict[str, pathlib.Path]) -> None:
             assert dataset.tags()["time_start"].startswith(key[:4])
 
 
-def test_nothing_is_made_before_it_is_asked_for(tmp_path: pathlib.Path) -> None:
+def test_nothing_is_made_before_it_is_asked_for(four_tiles: list[pathlib.Path]) -> None:
     with Sandbox() as sandbox:
-        assert len(sandbox.urls) == 4
+        assert [pathlib.Path(url).name for url in sandbox.urls] == [file.name for file in four_tiles]
         ndvi = {"collections": ["terrascope-s2-ndvi-v2"]}
         found = requests.post(f"{sandbox.catalogue_url}/search", json=ndvi, timeout=60).json()
         assert found["numberMatched"] > 0
-        first = sandbox.file()
-        assert [path.name for path in first.parent.iterdir()] == [first.name]
+        folder = sandbox.file().parent
+        assert [path.name for path in folder.iterdir()] == [four_tiles[0].name]
         map_2021 = {"collections": ["esa-worldcover-map-10m-2021-v2"]}
         found = requests.post(f"{sandbox.catalogue_url}/search", json=map_2021, timeout=60).json()
         sizes = {item["id"]: item["assets"]["Map"]["file:size"] for item in found["features"]}
-        made = {path.stem.removesuffix("_Map"): path.stat().st_size for path in first.parent.iterdir()}
+        made = {path.stem.removesuffix("_Map"): path.stat().st_size for path in folder.iterdir()}
         assert len(sizes) == 2
         assert sizes.items() <= made.items()
+        authorization = {"Authorization": f"Bearer {login(sandbox)['access_token']}"}
+        head = requests.head(sandbox.urls[2], headers=authorization, timeout=60)
+        assert head.status_code == 200
+        assert int(head.headers["Content-Length"]) == sandbox.file(sandbox.urls[2]).stat().st_size
+        # what the tests below say of these tiles is true of the sandbox's
+        for file in four_tiles:
+            assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert not folder.exists()
 
 
 def test_layout(tile: pathlib.Path) -> None:

@@ -98,6 +98,7 @@ class Engine:
 
     def _go_on_after_fork(self, jobs: Iterable[Job]) -> None:
         """In a child: let threads of its own read what the parent's were reading."""
+        self._fetcher.renew_after_fork()  # or what these threads have read would be dropped with the rest
         self._start_threads()
         for job in jobs:
             if job.was_handed_on and not job.is_done:

@@ -135,7 +135,7 @@ class Fetcher:
         ranges : iterable of (int, int)
             Offset and length of each, in bytes.
         """
-        self._renew_after_fork()
+        self.renew_after_fork()
         numbered = [(next(self._numbers), offset, length) for offset, length in ranges]
         for number, offset, length in numbered:
             self._asked[number] = (source, offset, length)
@@ -155,7 +155,7 @@ class Fetcher:
 
     def connect(self, source: Source, count: int) -> None:
         """Open up to `count` connections to the origin of a file, for ranges that will be asked for."""
-        self._renew_after_fork()
+        self.renew_after_fork()
         origin.clerk.call(functools.partial(_connect, self, source, count))
 
     def put(self, thing: object) -> None:
@@ -175,7 +175,7 @@ class Fetcher:
         TimeoutError
             If none has come in time.
         """
-        self._renew_after_fork()
+        self.renew_after_fork()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             nap = _NAP if deadline is None else max(0.0, min(_NAP, deadline - time.monotonic()))
@@ -238,7 +238,7 @@ class Fetcher:
             else:
                 self._come.put((number, None, outcome.error))
 
-    def _renew_after_fork(self) -> None:
+    def renew_after_fork(self) -> None:
         """Ask again in a forked child: no thread of the parent's brings anything here."""
         if self._process == os.getpid():
             return
