@@ -52,8 +52,10 @@ def test_files_take_turns(server, inside, tiles, data_requests):
         Window(-5, 10, 3000, 3),
     ],
 )
-def test_windows_over_edges_keep_their_shape(noise, window, masked):
-    (array,) = read_windows([(noise, window)], masked=masked)
+@pytest.mark.parametrize("where", ["a local file", "over HTTP"])
+def test_windows_over_edges_keep_their_shape(server, inside, noise, where, window, masked):
+    url = noise if where == "a local file" else server.add_file(noise, "noise.tif")
+    (array,) = read_windows([(url, window)], masked=masked)
     with rasterio.open(noise) as local:
         expected = local.read(window=window, boundless=True, fill_value=0, masked=masked)
     np.testing.assert_array_equal(np.ma.getdata(array), np.ma.getdata(expected))

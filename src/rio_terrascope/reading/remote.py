@@ -105,11 +105,11 @@ class Remote:
         return self._dataset
 
     def ranges(self, part: Part) -> list[Range] | None:
-        """Return where the blocks of a part lie. Of a file that is here as a whole, none are needed.
+        """Return where the blocks of a part lie: none if it is empty, or if the whole file is here.
 
         If the header does not tell it yet, ask for what is missing, and return None.
         """
-        if self._layout is None:
+        if self._layout is None or 0 in part.shape:
             return []
         if missing := missing_arrays(self._layout, part.window, part.shape, masks=part.masks):
             self._ask(missing)
